@@ -268,7 +268,7 @@ def _through_oracles(
 ) -> xr.Dataset:
     """One run through the oracles, in the objective's own array library."""
     xp = array_namespace(start)
-    dtype = np.dtype(str(start.dtype).rpartition(".")[2])
+    dtype = _numpy_dtype(start)
     _check_size(1, steps // every + 1, objective.dimension)
     record = _Record.empty(1, steps // every + 1, objective.dimension, dtype)
     smallest = float(np.finfo(dtype).smallest_normal)
@@ -280,7 +280,7 @@ def _through_oracles(
             g = objective.grad(w)
             norm = gradient_norm(g)
             if k % every == 0:
-                record.w[0, k // every] = _as_numpy(w)
+                record.w[0, k // every] = _as_numpy(w, dtype)
                 record.loss[0, k // every] = float(objective.value(w))
                 record.grad_norm[0, k // every] = norm
             if not math.isfinite(norm):
@@ -298,7 +298,7 @@ def _through_oracles(
             tiny = (xp.abs(w) < smallest) & (w != 0)
             if bool(xp.any(tiny)):
                 w = xp.where(tiny, xp.zeros_like(w), w)
-                unseen = _as_numpy(tiny) & (record.underflow_step[0] < 0)
+                unseen = _as_numpy(tiny, np.dtype(bool)) & (record.underflow_step[0] < 0)
                 record.underflow_step[0, unseen] = k + 1
             if progress is not None:
                 progress(k + 1, steps)
@@ -307,8 +307,15 @@ def _through_oracles(
     return _finished(objective, method, record, steps, every, seed)
 
 
-def _as_numpy(array: Any) -> np.ndarray:
-    return np.asarray(to_device(array, "cpu"))
+def _numpy_dtype(array: Any) -> np.dtype:
+    name = str(array.dtype).rpartition(".")[2]
+    # NumPy has no bfloat16; float32 holds its values exactly.
+    return np.dtype("float32" if name == "bfloat16" else name)
+
+
+def _as_numpy(array: Any, dtype: np.dtype) -> np.ndarray:
+    xp = array_namespace(array)
+    return np.asarray(to_device(xp.astype(array, getattr(xp, dtype.name)), "cpu"))
 
 
 def _finished(objective: Objective, method: Method, record: _Record, steps: int, every: int, seed: int) -> xr.Dataset:
