@@ -255,11 +255,10 @@ def _compiled(
             first = steps
         except KeyboardInterrupt:
             record.interrupted_step = first
-    known = record.w
     if record.interrupted_step >= 0:
         # The chunk that was cut short may be half there.
         record.w[:, record.interrupted_step // every + 1 :] = np.nan
-    loop.evaluate(known, data, record.loss, record.grad_norm)
+    loop.evaluate(record.w, data, record.loss, record.grad_norm)
     return _finished(objective, method, record, steps, every, seed)
 
 
@@ -276,32 +275,38 @@ def _through_oracles(
     w, velocity = start, xp.zeros_like(start)
     k = 0
     try:
-        for k in range(steps + 1):
-            g = objective.grad(w)
-            norm = gradient_norm(g)
-            if k % every == 0:
-                record.w[0, k // every] = _as_numpy(w, dtype)
-                record.loss[0, k // every] = float(objective.value(w))
-                record.grad_norm[0, k // every] = norm
-            if not math.isfinite(norm):
-                finite = bool(xp.all(xp.isfinite(w)))
-                record.event[0] = loops.UNDEFINED if math.isnan(norm) and finite else loops.DIVERGED
-                record.event_step[0] = k
-                break
-            if norm == 0.0 and record.vanished_step[0] < 0:
-                record.vanished_step[0] = k
-            if k == steps:
-                break
-            samples = _noise(method, [generator], 1, objective.dimension)
-            noise = xp.asarray(samples[0, 0], dtype=start.dtype, device=start.device) if samples.size else None
-            w, velocity = method.step(objective.grad, w, g, velocity, noise)
-            tiny = (xp.abs(w) < smallest) & (w != 0)
-            if bool(xp.any(tiny)):
-                w = xp.where(tiny, xp.zeros_like(w), w)
-                unseen = _as_numpy(tiny, np.dtype(bool)) & (record.underflow_step[0] < 0)
-                record.underflow_step[0, unseen] = k + 1
-            if progress is not None:
-                progress(k + 1, steps)
+        # Overflow is divergence: a status, not a warning.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for k in range(steps + 1):
+                if k % every == 0:
+                    record.w[0, k // every] = _as_numpy(w, dtype)
+                if not bool(xp.all(xp.isfinite(w))):
+                    record.event[0] = loops.UNDEFINED if bool(xp.any(xp.isnan(w))) else loops.DIVERGED
+                    record.event_step[0] = k
+                    break
+                g = objective.grad(w)
+                norm = gradient_norm(g)
+                if k % every == 0:
+                    record.loss[0, k // every] = float(objective.value(w))
+                    record.grad_norm[0, k // every] = norm
+                if not math.isfinite(norm):
+                    record.event[0] = loops.UNDEFINED if math.isnan(norm) else loops.DIVERGED
+                    record.event_step[0] = k
+                    break
+                if norm == 0.0 and record.vanished_step[0] < 0:
+                    record.vanished_step[0] = k
+                if k == steps:
+                    break
+                samples = _noise(method, [generator], 1, objective.dimension)
+                noise = xp.asarray(samples[0, 0], dtype=start.dtype, device=start.device) if samples.size else None
+                w, velocity = method.step(objective.grad, w, g, velocity, noise)
+                tiny = (xp.abs(w) < smallest) & (w != 0)
+                if bool(xp.any(tiny)):
+                    w = xp.where(tiny, xp.zeros_like(w), w)
+                    unseen = _as_numpy(tiny, np.dtype(bool)) & (record.underflow_step[0] < 0)
+                    record.underflow_step[0, unseen] = k + 1
+                if progress is not None:
+                    progress(k + 1, steps)
     except KeyboardInterrupt:
         record.interrupted_step = k
     return _finished(objective, method, record, steps, every, seed)

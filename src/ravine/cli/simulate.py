@@ -26,7 +26,7 @@ _EXAMPLES = (
 
 def simulate(  # noqa: D103 (its docstring is the command's help, without sections)
     formula: Annotated[
-        str | None, typer.Argument(help="The loss, over w1, w2, …; put -- before one that begins with a minus.")
+        str | None, typer.Argument(help="The loss, over w1, w2, … (write 0-w1 for a leading minus).")
     ] = None,
     quadratic: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Instead of a formula: ½ Σ λᵢwᵢ² with these eigenvalues λ.")
@@ -222,12 +222,17 @@ def _print(run: xr.Dataset, rules: list[Method], quadratic: str | None, point: l
         law = _law(rule, quadratic)
         if law is None:
             continue
-        if law.bounces:
-            typer.echo(
-                f"       theory: bounces between ±{_listed(law.limit(point)[0])}, nearer by {law.rate:.6g} a step"
-            )
+        first, second = law.limit(point)
+        if law.rho == 0:
+            typer.echo("       theory: ρ = 0 is gradient descent; there is no bounce")
+        elif not law.bounces:
+            typer.echo(f"       theory: no bounce, for ηλ₁ = {law.eta * law.top:.6g} is not below 2")
+        elif (first == second).all():
+            typer.echo("       theory: the start is stationary; SAM stays there")
         else:
-            typer.echo(f"       theory: no bounce (ηλ₁ = {law.eta * law.top:.6g}, ρ = {law.rho:.6g})")
+            typer.echo(
+                f"       theory: bounces between ±{_listed(first)}, nearer by a factor {law.rate:.6g} a step"
+            )
         if not law.guaranteed:
             typer.echo("       theory: outside the hypotheses of Theorem 2 (η < 1/(2λ₁), λ₁ > λ₂ ≥ … > 0, ρ > 0)")
 

@@ -84,8 +84,9 @@ def task(seed: int) -> tuple[Any, Callable[[Any, Any], Any], list[Any], Callable
     The residuals r(w), as a function of a flat vector, satisfy loss = ½‖r‖²: for least squares.
     """
     require("sklearn", "report")
-    import torch
     from sklearn.datasets import load_digits
+
+    import torch
 
     pixels, labels = load_digits(return_X_y=True)
     chosen = np.random.default_rng(seed).permutation(len(pixels))[:IMAGES]
@@ -109,9 +110,9 @@ def task(seed: int) -> tuple[Any, Callable[[Any, Any], Any], list[Any], Callable
 
 def train(seed: int) -> tuple[Network, np.ndarray]:
     """Train to a minimum: Adam at first, then Levenberg and Marquardt's method to the last digits."""
-    import torch
     from scipy.optimize import least_squares
 
+    import torch
     from ravine.torch import network
 
     model, loss, batches, residuals = task(seed)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import torch
 from ravine.objectives import Objective
 
 LossFunction = Callable[[Any, Any], torch.Tensor]
@@ -112,9 +112,9 @@ class Network(Objective):
         try:
             vector = torch.as_tensor(w, dtype=like.dtype, device=like.device).detach()
         except (TypeError, ValueError, RuntimeError):
-            raise ValueError(f"{name}: expected {self.dimension} numbers, got {type(w).__name__}") from None
+            raise ValueError(f"{name}: give a vector of length {self.dimension}, not {type(w).__name__}") from None
         if vector.shape != (self.dimension,):
-            raise ValueError(f"{name}: expected {self.dimension} numbers, got shape {tuple(vector.shape)}")
+            raise ValueError(f"{name}: give a vector of length {self.dimension}, not shape {tuple(vector.shape)}")
         if not bool(torch.isfinite(vector).all()):
             raise ValueError(f"{name}: an entry is not finite; give finite numbers")
         return vector
@@ -190,7 +190,7 @@ class Network(Objective):
         like = next(p for p in self.model.parameters() if p.requires_grad)
         vector = torch.as_tensor(w, dtype=like.dtype, device=like.device).detach()
         if vector.shape != (self.dimension,):
-            raise ValueError(f"expected {self.dimension} numbers, got shape {tuple(vector.shape)}")
+            raise ValueError(f"give a vector of length {self.dimension}, not shape {tuple(vector.shape)}")
         return vector
 
     def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
