@@ -108,7 +108,7 @@ def figure_of(run: xr.Dataset, objective: Objective) -> Figure:
         colour, name = COLOURS.get(method, PURPLE), NAMES.get(method, method)
         ax.plot(run["step"], run["grad_norm"].isel(run=k), color=colour, label=f"{name}: gradient norm")
         ax.plot(run["step"], run["loss"].isel(run=k), color=colour, linestyle="--", label=f"{name}: loss")
-    if float(run["loss"].min()) >= 0:
+    if float(run["loss"].min()) >= 0 and float(run["grad_norm"].max()) > 0:
         from matplotlib.ticker import LogFormatter, NullFormatter
 
         ax.set_yscale("log")

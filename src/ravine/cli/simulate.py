@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ravine.methods import Method
     from ravine.objectives import Objective
 
-_EXAMPLES = (
+EXAMPLES = (
     'Example: ravine simulate "w1**2/(1+w2**2/2) + w2**2/2" --method sam --method gd --eta 0.2 --rho 1 '
     "--start 0.1,0.1 --steps 30 --out run.nc --plot run.svg  "
     "or: ravine simulate --quadratic 1,0.5 --eta 0.2 --rho 1 --start 2,2 --steps 30 --json"
@@ -90,7 +90,7 @@ def simulate(  # noqa: D103 (its docstring is the command's help, without sectio
     return 130 if (run["status"].values == Status.INTERRUPTED).any() else 0
 
 
-simulate.__doc__ = f"Follow gradient descent, SAM and their relatives on a formula or a quadratic.\n\n{_EXAMPLES}"
+simulate.__doc__ = f"Follow gradient descent, SAM and their relatives on a formula or a quadratic.\n\n{EXAMPLES}"
 
 
 def _objective(formula: str | None, quadratic: str | None, variables: str | None) -> Objective:
@@ -230,9 +230,7 @@ def _print(run: xr.Dataset, rules: list[Method], quadratic: str | None, point: l
         elif (first == second).all():
             typer.echo("       theory: the start is stationary; SAM stays there")
         else:
-            typer.echo(
-                f"       theory: bounces between ±{_listed(first)}, nearer by a factor {law.rate:.6g} a step"
-            )
+            typer.echo(f"       theory: bounces between ±{_listed(first)}, nearer by a factor {law.rate:.6g} a step")
         if not law.guaranteed:
             typer.echo("       theory: outside the hypotheses of Theorem 2 (η < 1/(2λ₁), λ₁ > λ₂ ≥ … > 0, ρ > 0)")
 
