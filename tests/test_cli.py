@@ -192,11 +192,8 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
 def test_the_examples_in_the_help_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     monkeypatch.chdir(tmp_path)
-    from ravine.cli.simulate import _EXAMPLES
-
-    for example in _EXAMPLES.removeprefix("Example: ").split("  or: "):
+    for example in EXAMPLES.removeprefix("Example: ").split("  or: "):
         code, _, err = called(capsys, *shlex.split(example)[1:])
         assert (code, err) == (0, "")
 
