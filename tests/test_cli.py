@@ -14,6 +14,7 @@ import pytest
 import ravine as rv
 from ravine import simulate
 from ravine.cli import main, progress
+from ravine.cli.simulate import EXAMPLES
 
 SIMULATE = ["simulate", "--quadratic", "1,0.5", "--eta", "0.2", "--rho", "1", "--start", "2,2", "--steps", "30"]
 SECTION_6 = ["w1**2/(1+w2**2/2) + w2**2/2", "--eta", "0.2", "--rho", "1", "--start", "0.1,0.1", "--steps", "30"]
