@@ -134,6 +134,6 @@ def _page(
 
 
 def _number(value: float) -> str:
-    if value == 0:
-        return "0"
-    return f"{value:.6g}" if 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
+    """Six digits, and powers of ten as people write them: 1e-9, not 1.000e-09."""
+    mantissa, _, exponent = f"{value:.6g}".partition("e")
+    return f"{float(mantissa):.4g}e{int(exponent)}" if exponent else mantissa

@@ -38,7 +38,7 @@ def _version(name: str) -> str | None:
 
 def _commit() -> str | None:
     """The commit of the checkout that this package runs from, with "+changes" where files differ from it."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(here), *arguments]
@@ -46,7 +46,7 @@ def _commit() -> str | None:
 
     try:
         # A package installed inside somebody else's checkout must not claim that one's commit.
-        if not git("ls-files", Path(__file__).name):
+        if not git("ls-files", "version.py"):
             return None
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
