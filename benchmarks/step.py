@@ -13,7 +13,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 # Before JAX is imported: one run is one chain of operations, and a second thread only adds noise.
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -89,14 +91,15 @@ def in_c(folder: Path) -> Callable[[], np.ndarray] | None:
 
 def in_jax() -> Callable[[], np.ndarray] | None:
     try:
-        import jax
+        # By name: a peer that is not installed is no error to a type checker either.
+        jax: Any = import_module("jax")
     except ModuleNotFoundError:
         return None
     jax.config.update("jax_enable_x64", True)
     jnp = jax.numpy
     grad = jax.grad(lambda w: w[0] ** 2 / (1 + w[1] ** 2 / 2) + w[1] ** 2 / 2)
 
-    def step(w: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+    def step(w: Any, _: None) -> tuple[Any, Any]:
         g = grad(w)
         w = w - ETA * grad(w + RHO * g / jnp.sqrt((g**2).sum()))
         return w, w
