@@ -32,7 +32,7 @@ unit: setup
 
 # The package without its extras: what must work there does, and what must not says which extra it needs.
 bare: $(BARE)/.ready
-	$(BARE)/bin/python -m pytest -q --confcutdir=tests/bare tests/bare
+	$(BARE)/bin/python -m pytest -q -o pythonpath= --confcutdir=tests/bare tests/bare
 
 $(BARE)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(BARE)

@@ -63,15 +63,15 @@ class Network(Objective):
         self._weights = [count / sum(counts) for count in counts]
         self._probe()
 
+    @torch.no_grad()
     def _probe(self) -> None:
-        """Evaluate each batch's loss once, and the first one again: misuse is found before any work."""
-        w = self.start
-        for k, batch in enumerate(self.batches):
-            loss = self._loss(w, batch)
-            if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-                shape = tuple(loss.shape) if isinstance(loss, torch.Tensor) else type(loss).__name__
-                raise ValueError(f"loss: must return a scalar tensor, the mean over the batch; batch {k} gave {shape}")
-        first, second = (float(self._loss(w, self.batches[0])) for _ in range(2))
+        """Evaluate the first batch's loss twice: misuse is found before any work."""
+        w, batch = self.start, self.batches[0]
+        losses = [self._loss(w, batch) for _ in range(2)]
+        if not isinstance(losses[0], torch.Tensor) or losses[0].numel() != 1:
+            got = tuple(losses[0].shape) if isinstance(losses[0], torch.Tensor) else type(losses[0]).__name__
+            raise ValueError(f"loss: must return a scalar tensor, the mean over the batch, not {got}")
+        first, second = (float(loss) for loss in losses)
         # Not to the bit: sums on an accelerator may differ in their order.
         if abs(first - second) > 1e3 * torch.finfo(w.dtype).eps * max(abs(first), abs(second)):
             raise ValueError(
