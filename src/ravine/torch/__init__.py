@@ -1,0 +1,12 @@
+"""SAM and its relatives for PyTorch."""
+
+from __future__ import annotations
+
+from ravine.extras import require
+
+require("torch", "torch")
+
+from ravine.torch.sam import SAM  # noqa: E402
+from ravine.torch.schedule import RhoSchedule  # noqa: E402
+
+__all__ = ["SAM", "RhoSchedule"]

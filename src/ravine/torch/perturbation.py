@@ -1,0 +1,229 @@
+"""Tensors in, tensors out: gather gradients, measure them, move weights along them and back.
+
+Lists of tensors go through torch's foreach kernels on every device. On the CPU a scalar is read where it is needed
+(nothing waits there); on an accelerator every decision stays on the device as a 0-dim tensor.
+"""
+
+# torch has no public name for its foreach kernels.
+# pyright: reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ravine.torch.distributed import Layout, layout, local, summed
+
+Scalar = float | Tensor
+Flag = bool | Tensor
+
+
+@dataclass
+class Bucket:
+    """The parameters of one group, device, dtype and sharding that have a gradient.
+
+    Attributes
+    ----------
+    group
+        The parameter group, with its `rho`.
+    where
+        Mesh and placements of sharded parameters, None for plain ones.
+    owners, weights, grads
+        The parameters, what this process holds of them, and of their gradients; same order.
+    seen
+        What the model computes with: `weights` themselves, or their rounded twins under float32 master weights.
+    disposable
+        Whether `grads` may be overwritten.
+    saved
+        The weights' copies while they are perturbed.
+    measured, direction
+        ε = ρ direction/‖measured‖: what the rule makes of `grads`.
+    """
+
+    group: dict[str, Any]
+    where: Layout | None
+    owners: list[Tensor] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)
+    grads: list[Tensor] = field(default_factory=list)
+    seen: list[Tensor] = field(default_factory=list)
+    disposable: bool = False
+    saved: list[Tensor] = field(default_factory=list)
+    measured: list[Tensor] = field(default_factory=list)
+    direction: list[Tensor] = field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights[0].device
+
+
+def gather(
+    groups: Iterable[dict[str, Any]], twins: dict[Tensor, Tensor], *, dense: bool, disposable: bool = False
+) -> list[Bucket]:
+    """The parameters that have a gradient, in buckets that foreach kernels take whole.
+
+    A sparse gradient becomes a dense copy where `dense`, else its coalesced values, which share its storage.
+    `twins` maps a float32 master weight to the model's parameter, whose gradient is meant.
+    """
+    buckets: dict[tuple[Any, ...], Bucket] = {}
+    for index, group in enumerate(groups):
+        for p in group["params"]:
+            twin: Tensor = twins.get(p, p) if twins else p
+            if twin.grad is None:
+                continue
+            g = twin.grad
+            if g.layout is not torch.strided:
+                if dense:
+                    g = g.to_dense()
+                else:
+                    twin.grad = whole = g.coalesce()
+                    g = whole.values()
+            where = layout(p)
+            key = (index, p.device, p.dtype, where)
+            bucket = buckets.get(key)
+            if bucket is None:
+                bucket = buckets[key] = Bucket(group, where, disposable=disposable)
+            bucket.owners.append(p)
+            bucket.weights.append(local(p))
+            bucket.grads.append(local(g))
+            bucket.seen.append(bucket.weights[-1] if twin is p else local(twin))
+    return list(buckets.values())
+
+
+def on_host(buckets: Sequence[Bucket]) -> bool:
+    """Whether reading a scalar waits for no device."""
+    return all(bucket.device.type == "cpu" for bucket in buckets)
+
+
+def norm(lists: Sequence[tuple[list[Tensor], Layout | None]]) -> Tensor:
+    """‖·‖₂ over all lists of tensors, each with its sharding, as a 0-dim tensor on the first one's device.
+
+    Sums run in float32 for half precisions and in the tensors' own dtype otherwise.
+    """
+    lengths = []
+    for tensors, where in lists:
+        wide = torch.float32 if tensors[0].dtype in (torch.bfloat16, torch.float16) else None
+        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors, 2, dtype=wide)))
+        lengths.append(length if where is None else summed(length.square(), where).sqrt())
+    if len(lengths) == 1:
+        return lengths[0]
+    widest = max((n.dtype for n in lengths), key=lambda dtype: torch.finfo(dtype).bits)
+    device = lengths[0].device
+    return torch.linalg.vector_norm(torch.stack([n.to(device, widest, non_blocking=True) for n in lengths]))
+
+
+def inner(pairs: Sequence[tuple[list[Tensor], list[Tensor], Layout | None]]) -> Tensor:
+    """⟨a, b⟩ over all pairs of lists, as a 0-dim tensor on the first one's device."""
+    parts = []
+    for left, right, where in pairs:
+        wide = torch.float64 if left[0].dtype == torch.float64 else torch.float32
+        dots = [torch.dot(a.reshape(-1).to(wide), b.reshape(-1).to(wide)) for a, b in zip(left, right, strict=True)]
+        parts.append(summed(torch.stack(dots).sum(), where))
+    device, widest = parts[0].device, max((n.dtype for n in parts), key=lambda dtype: torch.finfo(dtype).bits)
+    return torch.stack([n.to(device, widest, non_blocking=True) for n in parts]).sum()
+
+
+def finite(buckets: Sequence[Bucket], length: Tensor, *, host: bool) -> Flag:
+    """Whether all gradients are finite, where `length` is their norm, which may have overflowed."""
+    if host:
+        # Only an overflow is looked at twice.
+        return math.isfinite(length.item()) or all(bool(g.isfinite().all()) for b in buckets for g in b.grads)
+    # The largest entry cannot overflow as a sum of squares does.
+    largest = [torch.stack(torch._foreach_norm(b.grads, math.inf)).max() for b in buckets]
+    # 0 · largest is finite exactly where it is, and so is the sum of that over shards.
+    zeros = [summed(m * 0, b.where).to(length) for m, b in zip(largest, buckets, strict=True)]
+    return torch.stack(zeros).isfinite().all()
+
+
+def _powers(dtype: torch.dtype) -> tuple[float, float]:
+    """Below which norm squares underflow, and a power of two that lifts the smallest entries out of there."""
+    return (1e-150, 2.0**600) if dtype == torch.float64 else (1e-17, 2.0**100)
+
+
+def scale(buckets: Sequence[Bucket], *, host: bool) -> tuple[Scalar, Tensor]:
+    """1/‖measured‖ for the buckets' `direction`, and ‖measured‖; 0 where the norm is 0.
+
+    Where squares under- or overflow, the lists are first multiplied by a power of two, which is exact; so the only
+    vectors without a direction are 0 and those with an entry that is not finite (norm NaN or ∞, scale 0).
+    """
+    lists = [(b.measured, b.where) for b in buckets]
+    length = norm(lists)
+    low, power = _powers(length.dtype)
+    if host:
+        n = length.item()
+        if low < n < math.inf:
+            return 1.0 / n, length
+        factor = power if n <= low else 1.0 / power
+        if math.isnan(n) or not all(bool(g.isfinite().all()) for b in buckets for g in b.measured):
+            return 0.0, torch.full_like(length, math.nan)
+        _multiply(buckets, factor)
+        n = norm([(b.measured, b.where) for b in buckets]).item()
+        return (1.0 / n if n > 0 else 0.0), torch.as_tensor(n / factor, dtype=torch.float64)
+    factor = torch.where(length <= low, power, torch.where(length == math.inf, 1.0 / power, 1.0)).to(length)
+    _multiply(buckets, factor)
+    length = norm([(b.measured, b.where) for b in buckets])
+    usable = (length > 0) & length.isfinite()
+    return torch.where(usable, 1.0 / torch.where(usable, length, 1.0), 0.0), length / factor
+
+
+def _multiply(buckets: Sequence[Bucket], factor: Scalar) -> None:
+    for b in buckets:
+        same = b.direction is b.measured
+        b.measured = times(b.measured, on(factor, b.device), inplace=b.disposable)
+        b.direction = b.measured if same else times(b.direction, on(factor, b.device), inplace=b.disposable)
+
+
+def times(tensors: list[Tensor], factor: Any, *, inplace: bool) -> list[Tensor]:
+    """factor · tensors, over them where they may be overwritten: that saves a parameter-sized buffer."""
+    if not inplace:
+        return list(torch._foreach_mul(tensors, factor))
+    torch._foreach_mul_(tensors, factor)
+    return tensors
+
+
+def on(factor: Scalar, device: torch.device) -> Any:
+    """A scalar where the tensors are: a number is everywhere."""
+    return factor.to(device, non_blocking=True) if isinstance(factor, Tensor) else factor
+
+
+def save(buckets: Sequence[Bucket], store: dict[Tensor, Tensor]) -> None:
+    """Copy the weights into `store`, whose tensors are kept from step to step."""
+    for b in buckets:
+        b.saved = []
+        for p, w in zip(b.owners, b.weights, strict=True):
+            kept = store.get(p)
+            if kept is None or kept.device != w.device or kept.dtype != w.dtype or kept.shape != w.shape:
+                kept = store[p] = torch.empty_like(w)
+            b.saved.append(kept)
+        torch._foreach_copy_(b.saved, b.weights)
+
+
+def restore(buckets: Sequence[Bucket], *, base: bool = False) -> None:
+    """Put the saved weights back, bit for bit, in place; those the base optimizer moves too where `base`."""
+    for b in buckets:
+        torch._foreach_copy_(b.seen, b.saved)
+        if base and b.seen[0] is not b.weights[0]:
+            torch._foreach_copy_(b.weights, b.saved)
+
+
+def move(b: Bucket, factor: Scalar) -> None:
+    """w ← w + factor · direction, rounded to what the model computes with."""
+    if isinstance(factor, Tensor):
+        b.direction = times(b.direction, on(factor, b.device), inplace=b.disposable)
+        factor = 1.0
+    if factor == 0:  # 0 · NaN is NaN
+        return
+    if b.seen[0] is b.weights[0]:
+        torch._foreach_add_(b.weights, b.direction, alpha=factor)
+    else:
+        torch._foreach_copy_(b.seen, torch._foreach_add(b.weights, b.direction, alpha=factor))
+
+
+def displaced(b: Bucket) -> list[Tensor]:
+    """w + ε − w as the model saw it, written over the perturbed weights."""
+    torch._foreach_sub_(b.seen, b.saved)
+    return b.seen

@@ -1,0 +1,741 @@
+"""SAM around any torch optimizer: perturb, second pass, restore, and let the base optimizer step."""
+
+# pyright: reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ravine.torch import perturbation as pt
+from ravine.torch.diagnostics import Last, log_for
+from ravine.torch.distributed import agreed, local, unsynchronised
+from ravine.torch.schedule import check_rho
+from ravine.torch.second_pass import Noise, drops, frozen_statistics, random_state, set_random_state
+
+Closure = Callable[[], Any]
+LOW = (torch.bfloat16, torch.float16)
+
+
+@dataclass
+class SecondPass:
+    """What `ascended` hands to the loop, which may say what the loss was: `second.loss = loss`.
+
+    Attributes
+    ----------
+    loss
+        ℓ(w + ε), for `opt.last`.
+    """
+
+    loss: Any = None
+    first_loss: Any = None
+    scaler: Any = None
+    buckets: list[pt.Bucket] = field(default_factory=list)
+    first: dict[Tensor, Tensor] = field(default_factory=dict)
+    grad_norm: Any = None
+    finite: pt.Flag = True
+    passes: float = 2
+    status: str | None = None
+    known: dict[str, Any] = field(default_factory=dict)
+
+
+class SAM(torch.optim.Optimizer):
+    """Sharpness-aware minimization: the base optimizer steps from w with the gradient at w + ρ∇ℓ(w)/‖∇ℓ(w)‖.
+
+    Foret, Kleiner, Mobahi, Neyshabur (2021); the paper's equation (2). A `torch.optim.Optimizer` itself: learning-rate
+    schedulers attach to it, parameter groups are the base optimizer's own, each with its `rho`.
+
+    Parameters
+    ----------
+    base
+        A torch optimizer, built on the parameters; anything but LBFGS.
+    rho
+        Neighbourhood radius ρ ≥ 0, in units of ‖w‖, for groups that bring none; a group's may change between steps.
+    model
+        The module whose forward the loop calls (the DDP or FSDP wrapper, if any). Needed to hold BatchNorm's statistics
+        and, in two phases, to repeat dropout masks.
+    normalise
+        False: ε = ρ∇ℓ(w) (USAM), ρ in units of 1/λ.
+    norm
+        ‖·‖ over all parameters ("global"), or over each group for itself ("group").
+    ascent_weight_decay
+        Whether the ascent's gradient includes the group's weight_decay · w. The base optimizer's decay is its own.
+    clip, clip_at
+        Greatest gradient norm, and where it holds: "before" the ascent (which matters to USAM), "after" it, or "both".
+    batchnorm
+        "first": running statistics see the first pass only; "both": both passes.
+    same_dropout
+        Whether both passes draw the same random numbers.
+    perturb
+        "global": ε from the gradient averaged over replicas; "replica": from each replica's own (m-sharpness). The
+        second needs model= to be a DistributedDataParallel, or in two phases a first pass under its `no_sync()`.
+    skip_nonfinite
+        Whether a step with a non-finite gradient is left out. On an accelerator this reads one flag a step, unless
+        all groups of the base optimizer have fused=True, whose kernels read it on the device. False reads nothing.
+    master_weights
+        For bfloat16 weights: the base optimizer and the perturbation work on float32 copies, which the model's weights
+        round. They are part of `state_dict`.
+    watch
+        Whether `opt.last` has `cosine`, `radius` and `unmoved`, which take a few more sweeps over the weights.
+    bounce
+        Whether `opt.last.bounce` is kept; None: from its first reading on.
+
+    Raises
+    ------
+    ValueError
+        For a base that is no optimizer instance, is LBFGS or is SAM already; for float16 weights; for a switch that is
+        none of its values.
+    """
+
+    keeps_gradient: ClassVar[bool] = False
+    micro_batches: ClassVar[bool] = False
+    _step_supports_amp_scaling = True  # GradScaler then tells step() what it found, and leaves skipping to it
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        rho: float = 0.05,
+        *,
+        model: nn.Module | None = None,
+        normalise: bool = True,
+        norm: Literal["global", "group"] = "global",
+        ascent_weight_decay: bool = False,
+        clip: float | None = None,
+        clip_at: Literal["before", "after", "both"] = "after",
+        batchnorm: Literal["first", "both"] = "first",
+        same_dropout: bool = True,
+        perturb: Literal["global", "replica"] = "global",
+        skip_nonfinite: bool = True,
+        master_weights: bool = False,
+        watch: bool = True,
+        bounce: bool | None = None,
+    ):
+        _check_base(base)
+        _check_one_of("norm", norm, ("global", "group"))
+        _check_one_of("clip_at", clip_at, ("before", "after", "both"))
+        _check_one_of("batchnorm", batchnorm, ("first", "both"))
+        _check_one_of("perturb", perturb, ("global", "replica"))
+        if clip is not None and not (isinstance(clip, int | float) and clip > 0):
+            raise ValueError(f"clip = {clip!r}: the greatest gradient norm must be a positive number, or None")
+        self.base = base
+        self.model = model
+        self.normalise = normalise
+        self.norm = norm
+        self.ascent_weight_decay = ascent_weight_decay
+        self.clip = clip
+        self.clip_at = clip_at
+        self.batchnorm = batchnorm
+        self.same_dropout = same_dropout
+        self.perturb = perturb
+        self.skip_nonfinite = skip_nonfinite
+        self.watch = watch
+        self.steps = 0
+        self.passes = 0
+        self._skipped: int | Tensor = 0
+        self._bounce = bounce
+        self._twins: dict[Tensor, Tensor] = {}
+        check_rho(rho)
+        for group in base.param_groups:
+            _check_weights(group["params"])
+            check_rho(group.setdefault("rho", rho))
+        if master_weights:
+            self._make_masters()
+        # As unpickling does: hooks and profiling, without touching groups and state, which stay the base's.
+        super().__setstate__({"defaults": {**base.defaults, "rho": rho}})
+        self._begin()
+
+    def _begin(self) -> None:
+        """What is neither copied, pickled nor written to checkpoints."""
+        self.last = Last({"status": "no step yet"})
+        self._store: dict[Tensor, Tensor] = {}
+        self._previous: dict[Tensor, Tensor] = {}
+        self._logs: list[tuple[Callable[[Last], None], int]] = []
+        self._perturbed = False
+        self._second: SecondPass | None = None
+        hooked = self.model if self.same_dropout and drops(self.model) else None
+        self._noise = Noise(hooked, self._devices()) if hooked is not None else None
+
+    # A torch optimizer's face: groups and state are the base's own, also after it has loaded others.
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The base optimizer's groups."""
+        return self.base.param_groups
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.base.param_groups = groups
+
+    @property
+    def state(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The base optimizer's state. What a rule remembers is not in it: bases test it for emptiness."""
+        return self.base.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.base.state = state
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base optimizer, with `rho` of its own or the default."""
+        self._refuse_perturbed("add_param_group()")
+        params = param_group["params"]
+        param_group = {**param_group, "params": [params] if isinstance(params, Tensor) else list(params)}
+        check_rho(param_group.setdefault("rho", self.defaults["rho"]))
+        _check_weights(param_group["params"])
+        if self._twins:
+            raise ValueError("master_weights: give all parameters to the base optimizer before SAM wraps it")
+        self.base.add_param_group(param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        self._zeroed = True
+        for twin in self._twins.values():
+            grad = twin.grad
+            twin.grad = None if set_to_none or grad is None else grad.zero_()
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._refuse_perturbed("a copy")
+        left = ("last", "_store", "_previous", "_logs", "_perturbed", "_second", "_noise", "step", "_opt_called")
+        return {name: value for name, value in self.__dict__.items() if name not in left}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._begin()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(rho={[g['rho'] for g in self.param_groups]}, base={self.base!r})"
+
+    # Checkpoints.
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base optimizer's state, and under "sam" what this one adds: step, passes, and the rule's memory.
+
+        Raises
+        ------
+        ValueError
+            While weights are perturbed.
+        """
+        self._refuse_perturbed("state_dict()")
+        params = self._params()
+        memory = {name: [kept.get(p) for p in params] for name, kept in self._memory().items()}
+        return {
+            **self.base.state_dict(),
+            "sam": {
+                "rule": type(self).__name__,
+                "steps": self.steps,
+                "passes": self.passes,
+                "skipped": self.skipped,
+                "memory": memory,
+                "masters": [p.detach().clone() for p in params] if self._twins else None,
+                **self._more_state(),
+            },
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from `state_dict`, to the bit. Load the model's weights as well.
+
+        Raises
+        ------
+        ValueError
+            While weights are perturbed; for the state of another rule, or of a base optimizer alone.
+        """
+        self._refuse_perturbed("load_state_dict()")
+        if "sam" not in state_dict:
+            raise ValueError(
+                "this is not a SAM state: load a base optimizer's state with opt.base.load_state_dict(...)"
+            )
+        own = state_dict["sam"]
+        if own["rule"] != type(self).__name__:
+            raise ValueError(f"this state is of {own['rule']}: load it into that class, not into {type(self).__name__}")
+        if (own["masters"] is not None) != bool(self._twins):
+            raise ValueError("a state with master weights belongs to master_weights=True, one without to False")
+        self.base.load_state_dict({name: value for name, value in state_dict.items() if name != "sam"})
+        params = self._params()
+        with torch.no_grad():
+            for p, value in zip(params, own["masters"] or (), strict=False):
+                p.copy_(value)
+                self._twins[p].copy_(p)
+        self.steps, self.passes, self._skipped = own["steps"], own["passes"], own["skipped"]
+        for name, kept in self._memory().items():
+            kept.clear()
+            pairs = zip(params, own["memory"][name], strict=True)
+            kept.update({p: value.detach().clone().to(p.device) for p, value in pairs if value is not None})
+        self._load_more(own)
+        self._second = None
+        self._previous.clear()
+
+    def _memory(self) -> dict[str, dict[Tensor, Tensor]]:
+        """What a rule remembers from step to step for each parameter, by name."""
+        return {}
+
+    def _more_state(self) -> dict[str, Any]:
+        return {}
+
+    def _load_more(self, own: dict[str, Any]) -> None:
+        pass
+
+    # A step.
+
+    @property
+    def due(self) -> bool:
+        """Whether this step takes a second pass; a rule that saves passes says False now and then."""
+        return True
+
+    @property
+    def skipped(self) -> int:
+        """Steps left out for a gradient that was not finite. Reading it waits for the device."""
+        return int(self._skipped)
+
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> Any:
+        """One step: with torch's closure (zero_grad, forward, backward, return the loss), or after `ascended`.
+
+        Returns the closure's loss at w, None without one.
+
+        Raises
+        ------
+        ValueError
+            Without closure and without `ascended` before; while weights are perturbed; for a closure through
+            GradScaler, or one that adds to gradients that stand already.
+        """
+        try:
+            self._refuse_perturbed("step()")
+            if closure is None:
+                self._refuse_unready()
+                loss = None
+            else:
+                loss = self._both_passes(closure)
+            self._descend(closed=closure is not None)
+        except BaseException:
+            # The scaler takes these back only after a step that returns.
+            self.__dict__.pop("found_inf", None)
+            self.__dict__.pop("grad_scale", None)
+            raise
+        finally:
+            self._second = None
+        for log, every in self._logs:
+            if self.steps % every == 0:
+                log(self.last)
+        return loss
+
+    def _refuse_unready(self) -> None:
+        if self._second is None:
+            if self.due:
+                raise ValueError(
+                    "step() without a closure needs the second pass before it: "
+                    "`with opt.ascended(): opt.zero_grad(); loss(...).backward()`"
+                )
+            self._second = SecondPass(passes=1, status="single pass")
+        elif hasattr(self, "found_inf") and self._second.scaler is None and self._second.buckets:
+            raise ValueError("under a GradScaler the ascent must know the scale: `with opt.ascended(scaler=scaler):`")
+
+    def _both_passes(self, closure: Closure) -> Any:
+        if hasattr(self, "found_inf"):
+            raise ValueError(
+                "GradScaler cannot unscale inside a closure: run two phases, `with opt.ascended(scaler=scaler): ...` "
+                "and scaler.step(opt), or train in bfloat16, which needs no scaler"
+            )
+        if self._second is not None:
+            raise ValueError("the second pass stands ready: call step() without a closure")
+        due = self.due
+        state = random_state(self._devices()) if self.same_dropout and due else None
+        alone = due and self.perturb == "replica"
+        loss = self._first_pass(closure, unsynchronised(self.model) if alone else nullcontext())
+        if due:
+            with self._ascended(loss, None, self._replayed(state)) as second, torch.enable_grad():
+                second.loss = closure()
+        else:
+            self._second = SecondPass(first_loss=loss, passes=1, status="single pass")
+        return loss
+
+    def _first_pass(self, closure: Closure, context: AbstractContextManager[Any]) -> Any:
+        """The closure at w; refused where it adds to gradients that stood before, since the second pass cannot."""
+        twins = self._twins
+        stale = next((t for p in self._params() if (t := twins.get(p, p)).grad is not None), None)
+        if stale is not None:
+            setattr(stale.grad, "_ravine_stale", True)  # noqa: B010 (a tensor carries what it is told)
+        self._zeroed = False
+        with torch.enable_grad(), context:
+            loss = closure()
+        if stale is not None and not self._zeroed and getattr(stale.grad, "_ravine_stale", False):
+            raise ValueError(
+                "the closure adds to gradients that stood before it, which the second pass would lose: call "
+                "opt.zero_grad() in it and accumulate inside it, or run two phases with `with opt.ascended():`"
+            )
+        return loss
+
+    @contextmanager
+    def _replayed(self, state: Any) -> Iterator[None]:
+        if state is None:
+            yield
+            return
+        after = random_state(self._devices())
+        set_random_state(state)
+        try:
+            yield
+        finally:
+            set_random_state(after)
+            if self._noise is not None:
+                self._noise.states.clear()
+
+    def ascended(self, loss: Any = None, *, scaler: Any = None) -> AbstractContextManager[SecondPass]:
+        """The second pass of a loop without closure: inside, the weights are w + ε; after it, w again.
+
+        Enter with the first pass's gradients in place. They are taken: inside, `.grad` begins as None, and the
+        backward passes run there (one, or many micro-batches) leave the SAM gradient for `step()`.
+
+        Parameters
+        ----------
+        loss
+            ℓ(w), for `opt.last`.
+        scaler
+            The GradScaler, if gradients are scaled.
+
+        Raises
+        ------
+        ValueError
+            While weights are perturbed; a second time before `step()`; where the forwards of the passes differ in
+            number and dropout masks cannot be repeated.
+        """
+        noise = self._noise
+        if noise is not None and not noise.states and self.model is not None and self.model.training:
+            raise ValueError(
+                "same_dropout: no forward of model= was seen in the first pass; give the module whose forward the "
+                "loop calls, or pass same_dropout=False"
+            )
+        return self._ascended(loss, scaler, noise.replayed() if noise is not None and noise.states else nullcontext())
+
+    @contextmanager
+    def _ascended(self, loss: Any, scaler: Any, replay: AbstractContextManager[Any]) -> Iterator[SecondPass]:
+        self._refuse_perturbed("ascended()")
+        if self._second is not None and not self.micro_batches:
+            raise ValueError("ascended() has run already: call step() first (MSAM takes one ascent per micro-batch)")
+        second = SecondPass(first_loss=loss, scaler=scaler if scaler is not None and scaler.is_enabled() else None)
+        earlier, self._second = self._second, None
+        with torch.no_grad():
+            factors = self._prepare(second)
+            pt.save(second.buckets, self._store)
+        self._perturbed = True
+        try:
+            with torch.no_grad():
+                for b, factor in zip(second.buckets, factors, strict=True):
+                    pt.move(b, factor)
+                    b.grads, b.measured, b.direction = [], [], []  # the second pass needs their memory
+            statistics = frozen_statistics(self.model if self.batchnorm == "first" else None)
+            with statistics, replay:
+                yield second
+            with torch.no_grad():
+                self._measure(second)
+        finally:
+            self._restore(second)
+        with torch.no_grad():
+            self._second = self._leave(second, earlier)
+
+    @torch.no_grad()
+    def _restore(self, second: SecondPass) -> None:
+        try:
+            pt.restore(second.buckets)
+        except BaseException:
+            pt.restore(second.buckets)  # an interrupt between two copies must not leave half of them
+            raise
+        finally:
+            self._perturbed = False
+
+    def _prepare(self, second: SecondPass) -> list[pt.Scalar]:
+        """Take the first gradient, and find each bucket's direction and the factor ρ/‖·‖ before it."""
+        hold = self._holds()
+        buckets = pt.gather(self.param_groups, self._twins, dense=True, disposable=not hold)
+        for group in self.param_groups:
+            check_rho(group["rho"])
+            for p in group["params"]:
+                self._twins.get(p, p).grad = None
+        second.buckets = buckets
+        if not buckets:
+            second.status, second.known["radius"] = "no gradient", 0.0
+            return []
+        host = pt.on_host(buckets)
+        if second.scaler is not None:
+            unscale = second.scaler.scale(torch.ones((), device=buckets[0].device)).reciprocal()
+            for b in buckets:
+                pt.times(b.grads, pt.on(unscale, b.device), inplace=True)
+        if hold:
+            # Views may be buckets of DDP, which the second pass fills anew.
+            for b in buckets:
+                b.grads = [g.clone() if g._is_view() else g for g in b.grads]
+                second.first.update(zip(b.owners, b.grads, strict=True))
+        for b in buckets:
+            self._ascent_gradient(b)
+        if self.clip is not None and self.clip_at != "after":
+            self._clip(buckets, pt.norm([(b.grads, b.where) for b in buckets]), inplace=not hold)
+        for b in buckets:
+            b.measured, b.direction = self._direction(b)
+        plain = all(b.measured is b.grads for b in buckets)
+        if not plain:
+            second.grad_norm = pt.norm([(b.grads, b.where) for b in buckets])
+        return self._factors(second, host=host, plain=plain)
+
+    def _factors(self, second: SecondPass, *, host: bool, plain: bool) -> list[pt.Scalar]:
+        buckets = second.buckets
+        if self.norm == "group":
+            sets = [[b for b in buckets if b.group is group] for group in self.param_groups]
+            sets = [chosen for chosen in sets if chosen]
+        else:
+            sets = [buckets]
+        inverses: dict[int, pt.Scalar] = {}
+        lengths, good = [], True
+        for chosen in sets:
+            if self.normalise:
+                inverse, length = pt.scale(chosen, host=host)
+                fine = (inverse > 0) | (length == 0)
+            else:
+                length = pt.norm([(b.measured, b.where) for b in chosen])
+                inverse, fine = 1.0, pt.finite(chosen, length, host=host)
+            good = good & (bool(fine) if host else fine)
+            lengths.append(length)
+            inverses.update({id(b): inverse for b in chosen})
+        if self.perturb == "replica":
+            good = agreed(good, buckets[0].device)
+        second.finite = good
+        if plain:
+            device = lengths[0].device
+            whole = lengths if len(lengths) == 1 else [torch.stack([n.to(device) for n in lengths]).norm()]
+            second.grad_norm = whole[0]
+        if good is False:
+            return [0.0 for _ in buckets]
+        return [inverses[id(b)] * float(b.group["rho"]) for b in buckets]
+
+    def _ascent_gradient(self, b: pt.Bucket) -> None:
+        """What the base optimizer descends along, signs and decay included, is what the ascent climbs."""
+        decay = b.group.get("weight_decay", 0) if self.ascent_weight_decay else 0
+        if b.group.get("maximize", False):
+            b.grads = pt.times(b.grads, -1.0, inplace=b.disposable)
+        if decay and b.disposable:
+            torch._foreach_add_(b.grads, b.weights, alpha=decay)
+        elif decay:
+            b.grads = list(torch._foreach_add(b.grads, b.weights, alpha=decay))
+
+    def _direction(self, b: pt.Bucket) -> tuple[list[Tensor], list[Tensor]]:
+        """The rule: (m, d) such that ε = ρ d/‖m‖, from `b.grads`, which may be overwritten if `b.disposable`."""
+        return b.grads, b.grads
+
+    def _holds(self) -> bool:
+        """Whether the first gradient must outlive the second pass.
+
+        For plain SAM it need not: ε is along g, and ε is what the perturbed weights and the saved ones differ by.
+        """
+        if self.keeps_gradient or not self.watch:
+            return self.keeps_gradient
+        groups = self.param_groups
+        return (
+            type(self)._direction is not SAM._direction
+            or self.norm == "group"
+            or self.ascent_weight_decay
+            or any(g.get("maximize", False) or g["rho"] != groups[0]["rho"] or g["rho"] == 0 for g in groups)
+            or any(p.dtype in LOW for g in groups for p in g["params"])
+            or bool(self._twins)
+        )
+
+    def _measure(self, second: SecondPass) -> None:
+        """Diagnostics that need the perturbed weights, over which ε is written."""
+        if not self.watch or not second.buckets:
+            return
+        known, buckets = second.known, second.buckets
+        epsilon = {p: e for b in buckets for p, e in zip(b.owners, pt.displaced(b), strict=True)}
+        known["radius"] = pt.norm([(b.seen, b.where) for b in buckets])
+        low = [b for b in buckets if b.seen[0].dtype in LOW]
+        if low:
+            still = [b.seen[0].numel() and sum((e == 0).sum() for e in b.seen) for b in low]
+            known["unmoved"] = sum(still) / sum(e.numel() for b in low for e in b.seen)
+        after = pt.gather(self.param_groups, self._twins, dense=True)
+        along = second.first or epsilon
+        self._cosine(known, "cosine", along, after, second.grad_norm if second.first else known["radius"])
+
+    def _cosine(self, known: dict[str, Any], name: str, other: dict[Tensor, Tensor], after: Any, size: Any) -> None:
+        pairs = []
+        for b in after:
+            both = [(g, other[p]) for p, g in zip(b.owners, b.grads, strict=True) if p in other]
+            if both:
+                pairs.append(([g for g, _ in both], [e for _, e in both], b.where))
+        if not pairs:
+            return
+        if size is None:
+            size = pt.norm([(right, where) for _, right, where in pairs])
+        length = pt.norm([(b.grads, b.where) for b in after])
+        dot = pt.inner(pairs)
+        known[name] = dot / length.to(dot) / size.to(dot)
+
+    def _leave(self, second: SecondPass, earlier: SecondPass | None) -> SecondPass:
+        """After the restoration: what waits for `step()`."""
+        return second
+
+    def _combine(self, second: SecondPass, after: list[pt.Bucket]) -> bool:
+        """The rule: make the descent direction of the SAM gradient in `after`, in place. Whether it did."""
+        return False
+
+    def _descend(self, *, closed: bool) -> None:
+        second = self._second
+        assert second is not None
+        after = pt.gather(self.param_groups, self._twins, dense=False)
+        found_inf, ok = getattr(self, "found_inf", None), second.finite
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            unscale = scale.double().reciprocal().float()
+            for b in after:
+                pt.times(b.grads, pt.on(unscale, b.device), inplace=True)
+        length: Any = None
+        if after:
+            host = pt.on_host(after)
+            length = pt.norm([(b.grads, b.where) for b in after])
+            if host or self.skip_nonfinite:
+                ok = ok & pt.finite(after, length, host=host)
+            if found_inf is not None:
+                ok = ok & (found_inf == 0)
+            changed = self._combine(second, after)
+            if self.clip is not None and self.clip_at != "before":
+                total = pt.norm([(b.grads, b.where) for b in after]) if changed else length
+                self._clip(after, total, inplace=True)
+        known = {
+            **second.known,
+            "step": self.steps + 1,
+            "loss": _plain(second.first_loss),
+            "loss_ascended": _plain(second.loss),
+            "grad_norm": second.grad_norm if second.grad_norm is not None or second.passes > 1 else length,
+            "sam_grad_norm": length if second.passes > 1 else None,
+            "passes": second.passes,
+            "status": second.status,
+            "finite": ok,
+        }
+        if self._bounce and second.passes > 1:
+            self._remember(known)
+        self._base_step(second, after, ok)
+        self.steps += 1
+        self.passes += second.passes
+        self.last = Last(known, None if self._bounce is not None else self._arm)
+
+    def _clip(self, buckets: list[pt.Bucket], length: Tensor, *, inplace: bool) -> None:
+        """torch's clip_grad_norm_, on the device."""
+        assert self.clip is not None
+        factor = torch.clamp(self.clip / (length + 1e-6), max=1.0)
+        for b in buckets:
+            b.grads = pt.times(b.grads, pt.on(factor, b.device), inplace=inplace)
+
+    def _base_step(self, second: SecondPass, after: list[pt.Bucket], ok: pt.Flag) -> None:
+        """The base optimizer's step, unless a gradient was not finite; undone if it raises."""
+        covered = {p for b in second.buckets for p in b.owners}
+        late = [b for b in after if not covered.issuperset(b.owners)]
+        pt.save(late, self._store)
+        for p, twin in self._twins.items():
+            p.grad = None if twin.grad is None else twin.grad.to(p.dtype)
+        fused = not pt.on_host(after) and all(group.get("fused") for group in self.param_groups)
+        if fused and isinstance(ok, Tensor) and self.skip_nonfinite:
+            self.base.__dict__.update(found_inf=(~ok).float(), grad_scale=None)
+            go = True
+        else:
+            go = bool(ok) if self.skip_nonfinite else True
+        try:
+            if go:
+                self.base.step()
+            for p, twin in self._twins.items():
+                local(twin).copy_(local(p))
+                p.grad = None
+        except BaseException:
+            pt.restore([*second.buckets, *late], base=True)
+            raise
+        finally:
+            self.base.__dict__.pop("found_inf", None)
+            self.base.__dict__.pop("grad_scale", None)
+        if fused and isinstance(ok, Tensor):
+            self._skipped = self._skipped + (~ok).to(torch.int64)
+        elif not go:
+            self._skipped = self._skipped + 1
+
+    # The bounce, and logs.
+
+    def _remember(self, known: dict[str, Any] | None) -> None:
+        after = pt.gather(self.param_groups, self._twins, dense=True)
+        if known is not None and self._previous:
+            self._cosine(known, "bounce", self._previous, after, None)
+        kept: dict[Tensor, Tensor] = {}
+        for b in after:
+            for p, g in zip(b.owners, b.grads, strict=True):
+                kept[p] = self._previous[p].copy_(g) if p in self._previous else g.clone()
+        self._previous = kept
+
+    @torch.no_grad()
+    def _arm(self) -> None:
+        """The first reading of `bounce`: the gradient still stands, and the next step can be compared with it."""
+        if self._bounce is None:
+            self._bounce = True
+            self._remember(None)
+
+    def log_to(self, target: Any, *, every: int = 1, prefix: str = "sam") -> None:
+        """Write `opt.last` after every `every`-th step, which waits for the device then.
+
+        Parameters
+        ----------
+        target
+            A path for CSV (a resumed run appends), or a TensorBoard SummaryWriter.
+        every
+            Steps between records, ≥ 1.
+        prefix
+            Of the names in TensorBoard.
+        """
+        if every < 1:
+            raise ValueError(f"every = {every}: write every n-th step, n ≥ 1")
+        self._logs.append((log_for(target, prefix), every))
+        self._bounce = True if self._bounce is None else self._bounce
+
+    # Small things.
+
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _devices(self) -> set[torch.device]:
+        return {p.device for p in self._params()}
+
+    def _refuse_perturbed(self, what: str) -> None:
+        if self._perturbed:
+            raise ValueError(f"{what} while the weights are perturbed: leave `with opt.ascended():` first")
+
+    def _make_masters(self) -> None:
+        if self.base.state:
+            raise ValueError("master_weights: wrap the base optimizer before its first step")
+        for group in self.base.param_groups:
+            for i, p in enumerate(group["params"]):
+                if p.dtype == torch.bfloat16:
+                    master = p.detach().float().requires_grad_()
+                    self._twins[master] = p
+                    group["params"][i] = master
+
+
+def _plain(loss: Any) -> Any:
+    return loss.detach() if isinstance(loss, Tensor) else loss
+
+
+def _check_base(base: Any) -> None:
+    if isinstance(base, type) or not isinstance(base, torch.optim.Optimizer):
+        raise ValueError(
+            "base must be an optimizer instance: SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05)"
+        )
+    if isinstance(base, torch.optim.LBFGS):
+        raise ValueError("LBFGS evaluates its own closure and would step over SAM's: use SGD, Adam, AdamW, …")
+    if isinstance(base, SAM):
+        raise ValueError("the base is SAM already: wrap the plain optimizer, base.base")
+
+
+def _check_one_of(name: str, value: Any, values: tuple[str, ...]) -> None:
+    if value not in values:
+        raise ValueError(f"{name} = {value!r}: one of {', '.join(map(repr, values))}")
+
+
+def _check_weights(params: list[Tensor]) -> None:
+    if any(p.dtype == torch.float16 for p in params):
+        raise ValueError(
+            "float16 weights cannot hold the perturbation: keep them in float32 and compute under "
+            "torch.autocast(dtype=torch.float16) with a GradScaler, or use bfloat16 weights with master_weights=True"
+        )
