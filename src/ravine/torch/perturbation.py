@@ -10,8 +10,9 @@ Lists of tensors go through torch's foreach kernels on every device. On the CPU 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any
 
 import torch
@@ -24,15 +25,48 @@ Flag = bool | Tensor
 
 
 @dataclass
+class Slot:
+    """Parameters of one group, device, dtype and sharding: `owners` are stepped, `twins` are the model's."""
+
+    group: dict[str, Any]
+    where: Layout | None
+    dtype: torch.dtype
+    device: torch.device
+    owners: list[Tensor] = field(default_factory=list)
+    twins: list[Tensor] = field(default_factory=list)
+    saved: list[Tensor | None] = field(default_factory=list)
+    plain: bool = True
+
+    def gather(self, dense: bool, disposable: bool) -> Bucket | None:
+        """Those that have a gradient; None if none has."""
+        grads = [t.grad for t in self.twins]
+        places = None
+        if any(g is None for g in grads):
+            places = [i for i, g in enumerate(grads) if g is not None]
+            if not places:
+                return None
+            grads = [grads[i] for i in places]
+        if any(g.layout is not torch.strided for g in grads):  # pyright: ignore[reportOptionalMemberAccess]
+            twins = self.twins if places is None else [self.twins[i] for i in places]
+            grads = [_strided(t, dense) for t in twins]
+        owners = self.owners if places is None else [self.owners[i] for i in places]
+        bucket = Bucket(self, places, owners, owners, grads, owners, disposable)  # pyright: ignore[reportArgumentType]
+        if not self.plain:
+            bucket.weights = [local(p) for p in owners]
+            bucket.grads = [local(g) for g in bucket.grads]
+            twins = self.twins if places is None else [self.twins[i] for i in places]
+            bucket.seen = bucket.weights if twins[0] is owners[0] else [local(t) for t in twins]
+        return bucket
+
+
+@dataclass
 class Bucket:
-    """The parameters of one group, device, dtype and sharding that have a gradient.
+    """The parameters of a slot that have a gradient.
 
     Attributes
     ----------
-    group
-        The parameter group, with its `rho`.
-    where
-        Mesh and placements of sharded parameters, None for plain ones.
+    slot, places
+        Where they come from, and which of its parameters they are; None for all.
     owners, weights, grads
         The parameters, what this process holds of them, and of their gradients; same order.
     seen
@@ -45,58 +79,93 @@ class Bucket:
         ε = ρ direction/‖measured‖: what the rule makes of `grads`.
     """
 
-    group: dict[str, Any]
-    where: Layout | None
-    owners: list[Tensor] = field(default_factory=list)
-    weights: list[Tensor] = field(default_factory=list)
-    grads: list[Tensor] = field(default_factory=list)
-    seen: list[Tensor] = field(default_factory=list)
-    disposable: bool = False
+    slot: Slot
+    places: list[int] | None
+    owners: list[Tensor]
+    weights: list[Tensor]
+    grads: list[Tensor]
+    seen: list[Tensor]
+    disposable: bool
     saved: list[Tensor] = field(default_factory=list)
     measured: list[Tensor] = field(default_factory=list)
     direction: list[Tensor] = field(default_factory=list)
 
     @property
+    def group(self) -> dict[str, Any]:
+        return self.slot.group
+
+    @property
+    def where(self) -> Layout | None:
+        return self.slot.where
+
+    @property
     def device(self) -> torch.device:
-        return self.weights[0].device
+        return self.slot.device
 
 
-def gather(
-    groups: Iterable[dict[str, Any]], twins: dict[Tensor, Tensor], *, dense: bool, disposable: bool = False
-) -> list[Bucket]:
-    """The parameters that have a gradient, in buckets that foreach kernels take whole.
+class Plan:
+    """Which parameters go through foreach kernels together, and the buffers that hold their copies.
 
-    A sparse gradient becomes a dense copy where `dense`, else its coalesced values, which share its storage.
-    `twins` maps a float32 master weight to the model's parameter, whose gradient is meant.
+    Made once, and again when groups, devices or precisions change.
     """
-    buckets: dict[tuple[Any, ...], Bucket] = {}
-    for index, group in enumerate(groups):
-        for p in group["params"]:
-            twin: Tensor = twins.get(p, p) if twins else p
-            if twin.grad is None:
-                continue
-            g = twin.grad
-            if g.layout is not torch.strided:
-                if dense:
-                    g = g.to_dense()
-                else:
-                    twin.grad = whole = g.coalesce()
-                    g = whole.values()
-            where = layout(p)
-            key = (index, p.device, p.dtype, where)
-            bucket = buckets.get(key)
-            if bucket is None:
-                bucket = buckets[key] = Bucket(group, where, disposable=disposable)
-            bucket.owners.append(p)
-            bucket.weights.append(local(p))
-            bucket.grads.append(local(g))
-            bucket.seen.append(bucket.weights[-1] if twin is p else local(twin))
-    return list(buckets.values())
+
+    def __init__(self, groups: list[dict[str, Any]], twins: dict[Tensor, Tensor]):
+        self.groups = list(groups)
+        self.params = [p for group in groups for p in group["params"]]
+        slots: dict[tuple[Any, ...], Slot] = {}
+        for index, group in enumerate(groups):
+            for p in group["params"]:
+                where = layout(p)
+                slot = slots.setdefault((index, p.device, p.dtype, where), Slot(group, where, p.dtype, p.device))
+                slot.owners.append(p)
+                slot.twins.append(twins.get(p, p))
+        self.slots = list(slots.values())
+        for slot in self.slots:
+            slot.plain = slot.where is None and not slot.dtype.is_complex and slot.owners[0] is slot.twins[0]
+
+    def fits(self, groups: list[dict[str, Any]]) -> bool:
+        """Whether nothing has changed."""
+        params = [p for group in groups for p in group["params"]]
+        return (
+            len(params) == len(self.params)
+            and len(groups) == len(self.groups)
+            and all(map(is_, groups, self.groups))
+            and all(map(is_, params, self.params))
+            and all(s.owners[0].dtype is s.dtype and s.owners[0].device == s.device for s in self.slots)
+        )
+
+    def gather(self, *, dense: bool, disposable: bool = False) -> list[Bucket]:
+        """The parameters that have a gradient, in buckets that foreach kernels take whole.
+
+        A sparse gradient becomes a dense copy where `dense`, else its coalesced values, which share its storage.
+        """
+        return [b for slot in self.slots if (b := slot.gather(dense, disposable)) is not None]
+
+
+def _strided(t: Tensor, dense: bool) -> Tensor:
+    g = t.grad
+    assert g is not None
+    if g.layout is torch.strided:
+        return g
+    if dense:
+        return g.to_dense()
+    t.grad = g.coalesce()
+    return t.grad.values()
 
 
 def on_host(buckets: Sequence[Bucket]) -> bool:
     """Whether reading a scalar waits for no device."""
     return all(bucket.device.type == "cpu" for bucket in buckets)
+
+
+SMALL = 2**17  # entries; below it one flat copy costs less than a kernel a tensor, and next to no memory
+
+
+def _flat(tensors: list[Tensor]) -> Tensor | None:
+    """All of them as one vector, where they are many and small."""
+    if len(tensors) < 8 or sum(t.numel() for t in tensors) > SMALL:
+        return None
+    return torch._C._nn.flatten_dense_tensors(tensors)
 
 
 def norm(lists: Sequence[tuple[list[Tensor], Layout | None]]) -> Tensor:
@@ -107,7 +176,11 @@ def norm(lists: Sequence[tuple[list[Tensor], Layout | None]]) -> Tensor:
     lengths = []
     for tensors, where in lists:
         wide = torch.float32 if tensors[0].dtype in (torch.bfloat16, torch.float16) else None
-        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors, 2, dtype=wide)))
+        flat = _flat(tensors)
+        if flat is not None:
+            length = torch.linalg.vector_norm(flat, dtype=wide)
+        else:
+            length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors, 2, dtype=wide)))
         lengths.append(length if where is None else summed(length.square(), where).sqrt())
     if len(lengths) == 1:
         return lengths[0]
@@ -121,8 +194,15 @@ def inner(pairs: Sequence[tuple[list[Tensor], list[Tensor], Layout | None]]) -> 
     parts = []
     for left, right, where in pairs:
         wide = torch.float64 if left[0].dtype == torch.float64 else torch.float32
-        dots = [torch.dot(a.reshape(-1).to(wide), b.reshape(-1).to(wide)) for a, b in zip(left, right, strict=True)]
-        parts.append(summed(torch.stack(dots).sum(), where))
+        flats = _flat(left), _flat(right)
+        if flats[0] is not None and flats[1] is not None:
+            dot = torch.dot(flats[0].to(wide), flats[1].to(wide))
+        else:
+            both = zip(left, right, strict=True)
+            dot = torch.stack([torch.dot(a.reshape(-1).to(wide), b.reshape(-1).to(wide)) for a, b in both]).sum()
+        parts.append(summed(dot, where))
+    if len(parts) == 1:
+        return parts[0]
     device, widest = parts[0].device, max((n.dtype for n in parts), key=lambda dtype: torch.finfo(dtype).bits)
     return torch.stack([n.to(device, widest, non_blocking=True) for n in parts]).sum()
 
@@ -190,15 +270,16 @@ def on(factor: Scalar, device: torch.device) -> Any:
     return factor.to(device, non_blocking=True) if isinstance(factor, Tensor) else factor
 
 
-def save(buckets: Sequence[Bucket], store: dict[Tensor, Tensor]) -> None:
-    """Copy the weights into `store`, whose tensors are kept from step to step."""
+def save(buckets: Sequence[Bucket]) -> None:
+    """Copy the weights into their slots' buffers, which are kept from step to step."""
     for b in buckets:
-        b.saved = []
-        for p, w in zip(b.owners, b.weights, strict=True):
-            kept = store.get(p)
-            if kept is None or kept.device != w.device or kept.dtype != w.dtype or kept.shape != w.shape:
-                kept = store[p] = torch.empty_like(w)
-            b.saved.append(kept)
+        kept = b.slot.saved or [None] * len(b.slot.owners)
+        places = range(len(kept)) if b.places is None else b.places
+        for i, w in zip(places, b.weights, strict=True):
+            if kept[i] is None:
+                kept[i] = torch.empty_like(w)
+        b.slot.saved = kept
+        b.saved = kept if b.places is None else [kept[i] for i in places]  # pyright: ignore[reportAttributeAccessIssue]
         torch._foreach_copy_(b.saved, b.weights)
 
 
@@ -206,7 +287,7 @@ def restore(buckets: Sequence[Bucket], *, base: bool = False) -> None:
     """Put the saved weights back, bit for bit, in place; those the base optimizer moves too where `base`."""
     for b in buckets:
         torch._foreach_copy_(b.seen, b.saved)
-        if base and b.seen[0] is not b.weights[0]:
+        if base and b.seen is not b.weights:
             torch._foreach_copy_(b.weights, b.saved)
 
 
@@ -217,7 +298,7 @@ def move(b: Bucket, factor: Scalar) -> None:
         factor = 1.0
     if factor == 0:  # 0 · NaN is NaN
         return
-    if b.seen[0] is b.weights[0]:
+    if b.seen is b.weights:
         torch._foreach_add_(b.weights, b.direction, alpha=factor)
     else:
         torch._foreach_copy_(b.seen, torch._foreach_add(b.weights, b.direction, alpha=factor))
@@ -225,5 +306,6 @@ def move(b: Bucket, factor: Scalar) -> None:
 
 def displaced(b: Bucket) -> list[Tensor]:
     """w + ε − w as the model saw it, written over the perturbed weights."""
-    torch._foreach_sub_(b.seen, b.saved)
+    rounded = b.saved if b.seen is b.weights else [s.to(w.dtype) for s, w in zip(b.saved, b.seen, strict=True)]
+    torch._foreach_sub_(b.seen, rounded)
     return b.seen

@@ -152,7 +152,7 @@ class SAM(torch.optim.Optimizer):
     def _begin(self) -> None:
         """What is neither copied, pickled nor written to checkpoints."""
         self.last = Last({"status": "no step yet"})
-        self._store: dict[Tensor, Tensor] = {}
+        self._plan_made: pt.Plan | None = None
         self._previous: dict[Tensor, Tensor] = {}
         self._logs: list[tuple[Callable[[Last], None], int]] = []
         self._perturbed = False
@@ -163,21 +163,23 @@ class SAM(torch.optim.Optimizer):
     # A torch optimizer's face: groups and state are the base's own, also after it has loaded others.
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def param_groups(self) -> list[dict[str, Any]]:
         """The base optimizer's groups."""
         return self.base.param_groups
 
     @param_groups.setter
-    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+    def param_groups(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, groups: list[dict[str, Any]]
+    ) -> None:
         self.base.param_groups = groups
 
     @property
-    def state(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def state(self) -> Any:
         """The base optimizer's state. What a rule remembers is not in it: bases test it for emptiness."""
         return self.base.state
 
     @state.setter
-    def state(self, state: Any) -> None:
+    def state(self, state: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self.base.state = state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -200,7 +202,7 @@ class SAM(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_perturbed("a copy")
-        left = ("last", "_store", "_previous", "_logs", "_perturbed", "_second", "_noise", "step", "_opt_called")
+        left = ("last", "_plan_made", "_previous", "_logs", "_perturbed", "_second", "_noise", "step", "_opt_called")
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -355,8 +357,7 @@ class SAM(torch.optim.Optimizer):
 
     def _first_pass(self, closure: Closure, context: AbstractContextManager[Any]) -> Any:
         """The closure at w; refused where it adds to gradients that stood before, since the second pass cannot."""
-        twins = self._twins
-        stale = next((t for p in self._params() if (t := twins.get(p, p)).grad is not None), None)
+        stale = next((t for slot in self._plan().slots for t in slot.twins if t.grad is not None), None)
         if stale is not None:
             setattr(stale.grad, "_ravine_stale", True)  # noqa: B010 (a tensor carries what it is told)
         self._zeroed = False
@@ -419,7 +420,7 @@ class SAM(torch.optim.Optimizer):
         earlier, self._second = self._second, None
         with torch.no_grad():
             factors = self._prepare(second)
-            pt.save(second.buckets, self._store)
+            pt.save(second.buckets)
         self._perturbed = True
         try:
             with torch.no_grad():
@@ -449,11 +450,12 @@ class SAM(torch.optim.Optimizer):
     def _prepare(self, second: SecondPass) -> list[pt.Scalar]:
         """Take the first gradient, and find each bucket's direction and the factor ρ/‖·‖ before it."""
         hold = self._holds()
-        buckets = pt.gather(self.param_groups, self._twins, dense=True, disposable=not hold)
+        buckets = self._plan().gather(dense=True, disposable=not hold)
         for group in self.param_groups:
             check_rho(group["rho"])
-            for p in group["params"]:
-                self._twins.get(p, p).grad = None
+        for slot in self._plan().slots:
+            for twin in slot.twins:
+                twin.grad = None
         second.buckets = buckets
         if not buckets:
             second.status, second.known["radius"] = "no gradient", 0.0
@@ -536,7 +538,7 @@ class SAM(torch.optim.Optimizer):
             or self.norm == "group"
             or self.ascent_weight_decay
             or any(g.get("maximize", False) or g["rho"] != groups[0]["rho"] or g["rho"] == 0 for g in groups)
-            or any(p.dtype in LOW for g in groups for p in g["params"])
+            or any(slot.dtype in LOW for slot in self._plan().slots)
             or bool(self._twins)
         )
 
@@ -551,7 +553,7 @@ class SAM(torch.optim.Optimizer):
         if low:
             still = [b.seen[0].numel() and sum((e == 0).sum() for e in b.seen) for b in low]
             known["unmoved"] = sum(still) / sum(e.numel() for b in low for e in b.seen)
-        after = pt.gather(self.param_groups, self._twins, dense=True)
+        after = self._plan().gather(dense=True)
         along = second.first or epsilon
         self._cosine(known, "cosine", along, after, second.grad_norm if second.first else known["radius"])
 
@@ -580,7 +582,7 @@ class SAM(torch.optim.Optimizer):
     def _descend(self, *, closed: bool) -> None:
         second = self._second
         assert second is not None
-        after = pt.gather(self.param_groups, self._twins, dense=False)
+        after = self._plan().gather(dense=False)
         found_inf, ok = getattr(self, "found_inf", None), second.finite
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
@@ -626,9 +628,9 @@ class SAM(torch.optim.Optimizer):
 
     def _base_step(self, second: SecondPass, after: list[pt.Bucket], ok: pt.Flag) -> None:
         """The base optimizer's step, unless a gradient was not finite; undone if it raises."""
-        covered = {p for b in second.buckets for p in b.owners}
-        late = [b for b in after if not covered.issuperset(b.owners)]
-        pt.save(late, self._store)
+        saved = {id(b.slot): b.owners for b in second.buckets}
+        late = [b for b in after if b.owners is not saved.get(id(b.slot)) and not _all_in(b, second.buckets)]
+        pt.save(late)
         for p, twin in self._twins.items():
             p.grad = None if twin.grad is None else twin.grad.to(p.dtype)
         fused = not pt.on_host(after) and all(group.get("fused") for group in self.param_groups)
@@ -657,7 +659,7 @@ class SAM(torch.optim.Optimizer):
     # The bounce, and logs.
 
     def _remember(self, known: dict[str, Any] | None) -> None:
-        after = pt.gather(self.param_groups, self._twins, dense=True)
+        after = self._plan().gather(dense=True)
         if known is not None and self._previous:
             self._cosine(known, "bounce", self._previous, after, None)
         kept: dict[Tensor, Tensor] = {}
@@ -692,11 +694,17 @@ class SAM(torch.optim.Optimizer):
 
     # Small things.
 
+    def _plan(self) -> pt.Plan:
+        groups = self.param_groups
+        if self._plan_made is None or not self._plan_made.fits(groups):
+            self._plan_made = pt.Plan(groups, self._twins)
+        return self._plan_made
+
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
     def _devices(self) -> set[torch.device]:
-        return {p.device for p in self._params()}
+        return {slot.device for slot in self._plan().slots}
 
     def _refuse_perturbed(self, what: str) -> None:
         if self._perturbed:
@@ -711,6 +719,10 @@ class SAM(torch.optim.Optimizer):
                     master = p.detach().float().requires_grad_()
                     self._twins[master] = p
                     group["params"][i] = master
+
+
+def _all_in(bucket: pt.Bucket, buckets: list[pt.Bucket]) -> bool:
+    return {p for b in buckets for p in b.owners}.issuperset(bucket.owners)
 
 
 def _plain(loss: Any) -> Any:
