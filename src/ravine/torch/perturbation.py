@@ -158,12 +158,12 @@ def on_host(buckets: Sequence[Bucket]) -> bool:
     return all(bucket.device.type == "cpu" for bucket in buckets)
 
 
-SMALL = 2**17  # entries; below it one flat copy costs less than a kernel a tensor, and next to no memory
+SMALL, MANY = 2**19, 8  # below so many entries, in so many tensors, one flat copy costs less than a kernel a tensor
 
 
 def _flat(tensors: list[Tensor]) -> Tensor | None:
     """All of them as one vector, where they are many and small."""
-    if len(tensors) < 8 or sum(t.numel() for t in tensors) > SMALL:
+    if len(tensors) < MANY or sum(t.numel() for t in tensors) > SMALL:
         return None
     return torch._C._nn.flatten_dense_tensors(tensors)
 

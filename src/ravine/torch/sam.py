@@ -16,7 +16,7 @@ from ravine.torch import perturbation as pt
 from ravine.torch.diagnostics import Last, log_for
 from ravine.torch.distributed import agreed, local, unsynchronised
 from ravine.torch.schedule import check_rho
-from ravine.torch.second_pass import Noise, drops, frozen_statistics, random_state, set_random_state
+from ravine.torch.second_pass import Noise, drops, frozen_statistics, random_state, set_random_state, statistics_of
 
 Closure = Callable[[], Any]
 LOW = (torch.bfloat16, torch.float16)
@@ -38,6 +38,7 @@ class SecondPass:
     buckets: list[pt.Bucket] = field(default_factory=list)
     first: dict[Tensor, Tensor] = field(default_factory=dict)
     grad_norm: Any = None
+    length: Tensor | None = None
     finite: pt.Flag = True
     passes: float = 2
     status: str | None = None
@@ -157,6 +158,7 @@ class SAM(torch.optim.Optimizer):
         self._logs: list[tuple[Callable[[Last], None], int]] = []
         self._perturbed = False
         self._second: SecondPass | None = None
+        self._statistics = statistics_of(self.model) if self.batchnorm == "first" else []
         hooked = self.model if self.same_dropout and drops(self.model) else None
         self._noise = Noise(hooked, self._devices()) if hooked is not None else None
 
@@ -202,7 +204,18 @@ class SAM(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_perturbed("a copy")
-        left = ("last", "_plan_made", "_previous", "_logs", "_perturbed", "_second", "_noise", "step", "_opt_called")
+        left = (
+            "last",
+            "_plan_made",
+            "_previous",
+            "_logs",
+            "_perturbed",
+            "_second",
+            "_noise",
+            "_statistics",
+            "step",
+            "_opt_called",
+        )
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -427,8 +440,7 @@ class SAM(torch.optim.Optimizer):
                 for b, factor in zip(second.buckets, factors, strict=True):
                     pt.move(b, factor)
                     b.grads, b.measured, b.direction = [], [], []  # the second pass needs their memory
-            statistics = frozen_statistics(self.model if self.batchnorm == "first" else None)
-            with statistics, replay:
+            with frozen_statistics(self._statistics), replay:
                 yield second
             with torch.no_grad():
                 self._measure(second)
@@ -554,22 +566,25 @@ class SAM(torch.optim.Optimizer):
             still = [b.seen[0].numel() and sum((e == 0).sum() for e in b.seen) for b in low]
             known["unmoved"] = sum(still) / sum(e.numel() for b in low for e in b.seen)
         after = self._plan().gather(dense=True)
-        along = second.first or epsilon
-        self._cosine(known, "cosine", along, after, second.grad_norm if second.first else known["radius"])
+        if after:
+            second.length = pt.norm([(b.grads, b.where) for b in after])
+            size = second.grad_norm if second.first else known["radius"]
+            known["cosine"] = self._cosine(after, second.length, second.first or epsilon, size)
 
-    def _cosine(self, known: dict[str, Any], name: str, other: dict[Tensor, Tensor], after: Any, size: Any) -> None:
+    @staticmethod
+    def _cosine(after: list[pt.Bucket], length: Tensor, other: dict[Tensor, Tensor], size: Tensor | None) -> Any:
+        """Cosine of `after`, of norm `length`, with `other`, of norm `size`; None where they share no parameter."""
         pairs = []
         for b in after:
             both = [(g, other[p]) for p, g in zip(b.owners, b.grads, strict=True) if p in other]
             if both:
                 pairs.append(([g for g, _ in both], [e for _, e in both], b.where))
         if not pairs:
-            return
+            return None
         if size is None:
             size = pt.norm([(right, where) for _, right, where in pairs])
-        length = pt.norm([(b.grads, b.where) for b in after])
         dot = pt.inner(pairs)
-        known[name] = dot / length.to(dot) / size.to(dot)
+        return dot / length.to(dot) / size.to(dot)
 
     def _leave(self, second: SecondPass, earlier: SecondPass | None) -> SecondPass:
         """After the restoration: what waits for `step()`."""
@@ -592,7 +607,11 @@ class SAM(torch.optim.Optimizer):
         length: Any = None
         if after:
             host = pt.on_host(after)
-            length = pt.norm([(b.grads, b.where) for b in after])
+            # A closure leaves no time for anyone to change gradients; a loop in two phases may have clipped them.
+            known_length = second.length if closed else None
+            length = known_length if known_length is not None else pt.norm([(b.grads, b.where) for b in after])
+            if self._bounce and second.passes > 1:
+                self._remember(second.known, length)
             if host or self.skip_nonfinite:
                 ok = ok & pt.finite(after, length, host=host)
             if found_inf is not None:
@@ -612,8 +631,6 @@ class SAM(torch.optim.Optimizer):
             "status": second.status,
             "finite": ok,
         }
-        if self._bounce and second.passes > 1:
-            self._remember(known)
         self._base_step(second, after, ok)
         self.steps += 1
         self.passes += second.passes
@@ -658,10 +675,10 @@ class SAM(torch.optim.Optimizer):
 
     # The bounce, and logs.
 
-    def _remember(self, known: dict[str, Any] | None) -> None:
+    def _remember(self, known: dict[str, Any], length: Tensor | None) -> None:
         after = self._plan().gather(dense=True)
-        if known is not None and self._previous:
-            self._cosine(known, "bounce", self._previous, after, None)
+        if self._previous and length is not None:
+            known["bounce"] = self._cosine(after, length, self._previous, None)
         kept: dict[Tensor, Tensor] = {}
         for b in after:
             for p, g in zip(b.owners, b.grads, strict=True):
@@ -673,7 +690,8 @@ class SAM(torch.optim.Optimizer):
         """The first reading of `bounce`: the gradient still stands, and the next step can be compared with it."""
         if self._bounce is None:
             self._bounce = True
-            self._remember(None)
+            if type(self)._combine is SAM._combine:
+                self._remember({}, None)
 
     def log_to(self, target: Any, *, every: int = 1, prefix: str = "sam") -> None:
         """Write `opt.last` after every `every`-th step, which waits for the device then.

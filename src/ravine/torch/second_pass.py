@@ -12,23 +12,26 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 
+def statistics_of(model: nn.Module | None) -> list[_NormBase]:
+    """The modules of `model` that keep running statistics."""
+    return [m for m in (model.modules() if model is not None else ()) if isinstance(m, _NormBase)]
+
+
 @contextmanager
-def frozen_statistics(model: nn.Module | None) -> Iterator[None]:
+def frozen_statistics(modules: list[_NormBase]) -> Iterator[None]:
     """BatchNorm normalises by the batch as in training, and leaves its running statistics alone.
 
     `num_batches_tracked` stands still too. Unlike a momentum of 0, nothing is overwritten that would have to be
     remembered: only the flag `track_running_stats` is lowered, on the modules where it stood.
     """
-    modules = [
-        m for m in (model.modules() if model is not None else ()) if isinstance(m, _NormBase) and m.track_running_stats
-    ]
-    for m in modules:
-        # In eval mode the flag is not read, and the running statistics are what the forward needs.
-        m.track_running_stats = not m.training
+    # In eval mode the flag is not read, and the running statistics are what the forward needs.
+    lowered = [m for m in modules if m.track_running_stats and m.training]
+    for m in lowered:
+        m.track_running_stats = False
     try:
         yield
     finally:
-        for m in modules:
+        for m in lowered:
             m.track_running_stats = True
 
 
