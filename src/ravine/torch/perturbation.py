@@ -207,6 +207,21 @@ def inner(pairs: Sequence[tuple[list[Tensor], list[Tensor], Layout | None]]) -> 
     return torch.stack([n.to(device, widest, non_blocking=True) for n in parts]).sum()
 
 
+def gram(pairs: Sequence[tuple[list[Tensor], list[Tensor], Layout | None]]) -> Tensor:
+    """(⟨a, a⟩, ⟨b, b⟩, ⟨a, b⟩) over all pairs of lists, in one sweep, on the first one's device."""
+    parts = []
+    for left, right, where in pairs:
+        flats = _flat(left), _flat(right)
+        whole = flats[0] is not None and flats[1] is not None
+        both = [flats] if whole else [(a.reshape(-1), b.reshape(-1)) for a, b in zip(left, right, strict=True)]
+        sums = torch.stack([torch.dot(x, y) for a, b in both for x, y in ((a, a), (b, b), (a, b))])
+        parts.append(summed(sums.view(-1, 3).sum(0), where))
+    if len(parts) == 1:
+        return parts[0]
+    device, widest = parts[0].device, max((n.dtype for n in parts), key=lambda dtype: torch.finfo(dtype).bits)
+    return torch.stack([n.to(device, widest, non_blocking=True) for n in parts]).sum(0)
+
+
 def finite(buckets: Sequence[Bucket], length: Tensor, *, host: bool) -> Flag:
     """Whether all gradients are finite, where `length` is their norm, which may have overflowed."""
     if host:

@@ -333,6 +333,8 @@ class SAM(torch.optim.Optimizer):
             raise
         finally:
             self._second = None
+            if self._noise is not None:
+                self._noise.states.clear()
         for log, every in self._logs:
             if self.steps % every == 0:
                 log(self.last)
@@ -559,13 +561,21 @@ class SAM(torch.optim.Optimizer):
         if not self.watch or not second.buckets:
             return
         known, buckets = second.known, second.buckets
+        after = self._plan().gather(dense=True)
+        if not second.first and [id(b.owners) for b in after] == [id(b.owners) for b in buckets]:
+            pairs = [(a.grads, pt.displaced(b), b.where) for a, b in zip(after, buckets, strict=True)]
+            squares = pt.gram(pairs)
+            lengths = squares[:2].sqrt()
+            known["radius"], known["cosine"] = lengths[1], squares[2] / lengths[0] / lengths[1]
+            # Looking must not change the step: where the norm decides, it is taken as without looking.
+            second.length = lengths[0] if self.clip is None else None
+            return
         epsilon = {p: e for b in buckets for p, e in zip(b.owners, pt.displaced(b), strict=True)}
         known["radius"] = pt.norm([(b.seen, b.where) for b in buckets])
         low = [b for b in buckets if b.seen[0].dtype in LOW]
         if low:
             still = [b.seen[0].numel() and sum((e == 0).sum() for e in b.seen) for b in low]
             known["unmoved"] = sum(still) / sum(e.numel() for b in low for e in b.seen)
-        after = self._plan().gather(dense=True)
         if after:
             second.length = pt.norm([(b.grads, b.where) for b in after])
             size = second.grad_norm if second.first else known["radius"]
