@@ -449,6 +449,8 @@ class SAM(torch.optim.Optimizer):
         finally:
             self._restore(second)
         with torch.no_grad():
+            if second.scaler is not None:
+                self._tell_scaler(second)
             self._second = self._leave(second, earlier)
 
     @torch.no_grad()
@@ -595,6 +597,13 @@ class SAM(torch.optim.Optimizer):
             size = pt.norm([(right, where) for _, right, where in pairs])
         dot = pt.inner(pairs)
         return dot / length.to(dot) / size.to(dot)
+
+    def _tell_scaler(self, second: SecondPass) -> None:
+        # A scaler looks at .grad alone, which is the second pass's: an overflow of the first must be seen there too.
+        after = self._plan().gather(dense=False)
+        if after and second.finite is not True:
+            g = after[0].grads[0]
+            g.mul_(torch.where(torch.as_tensor(second.finite, device=g.device), 1.0, torch.nan).to(g.dtype))
 
     def _leave(self, second: SecondPass, earlier: SecondPass | None) -> SecondPass:
         """After the restoration: what waits for `step()`."""
