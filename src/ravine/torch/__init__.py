@@ -6,7 +6,8 @@ from ravine.extras import require
 
 require("torch", "torch")
 
+from ravine.torch.relatives import ASAM, ESAM, GSAM, MSAM, FriendlySAM, LookSAM  # noqa: E402
 from ravine.torch.sam import SAM  # noqa: E402
 from ravine.torch.schedule import RhoSchedule  # noqa: E402
 
-__all__ = ["SAM", "RhoSchedule"]
+__all__ = ["ASAM", "ESAM", "GSAM", "MSAM", "SAM", "FriendlySAM", "LookSAM", "RhoSchedule"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ravine.torch import perturbation as pt
 from ravine.torch.diagnostics import Last, log_for
-from ravine.torch.distributed import agreed, local, unsynchronised
+from ravine.torch.distributed import Layout, agreed, layout, local, unsynchronised
 from ravine.torch.schedule import check_rho
 from ravine.torch.second_pass import Noise, drops, frozen_statistics, random_state, set_random_state, statistics_of
 
@@ -489,15 +489,16 @@ class SAM(torch.optim.Optimizer):
         for b in buckets:
             self._ascent_gradient(b)
         if self.clip is not None and self.clip_at != "after":
-            self._clip(buckets, pt.norm([(b.grads, b.where) for b in buckets]), inplace=not hold)
+            second.grad_norm = pt.norm([(b.grads, b.where) for b in buckets])
+            self._clip(buckets, second.grad_norm, inplace=not hold)
         for b in buckets:
             b.measured, b.direction = self._direction(b)
         plain = all(b.measured is b.grads for b in buckets)
-        if not plain:
+        if not plain and second.grad_norm is None:
             second.grad_norm = pt.norm([(b.grads, b.where) for b in buckets])
-        return self._factors(second, host=host, plain=plain)
+        return self._factors(second, host=host)
 
-    def _factors(self, second: SecondPass, *, host: bool, plain: bool) -> list[pt.Scalar]:
+    def _factors(self, second: SecondPass, *, host: bool) -> list[pt.Scalar]:
         buckets = second.buckets
         if self.norm == "group":
             sets = [[b for b in buckets if b.group is group] for group in self.param_groups]
@@ -519,7 +520,7 @@ class SAM(torch.optim.Optimizer):
         if self.perturb == "replica":
             good = agreed(good, buckets[0].device)
         second.finite = good
-        if plain:
+        if second.grad_norm is None:
             device = lengths[0].device
             whole = lengths if len(lengths) == 1 else [torch.stack([n.to(device) for n in lengths]).norm()]
             second.grad_norm = whole[0]
@@ -580,21 +581,18 @@ class SAM(torch.optim.Optimizer):
             known["unmoved"] = sum(still) / sum(e.numel() for b in low for e in b.seen)
         if after:
             second.length = pt.norm([(b.grads, b.where) for b in after])
-            size = second.grad_norm if second.first else known["radius"]
-            known["cosine"] = self._cosine(after, second.length, second.first or epsilon, size)
+            known["cosine"] = self._cosine(after, second.length, second.first or epsilon)
 
     @staticmethod
-    def _cosine(after: list[pt.Bucket], length: Tensor, other: dict[Tensor, Tensor], size: Tensor | None) -> Any:
-        """Cosine of `after`, of norm `length`, with `other`, of norm `size`; None where they share no parameter."""
-        pairs = []
-        for b in after:
-            both = [(g, other[p]) for p, g in zip(b.owners, b.grads, strict=True) if p in other]
-            if both:
-                pairs.append(([g for g, _ in both], [e for _, e in both], b.where))
+    def _cosine(after: list[pt.Bucket], length: Tensor, other: dict[Tensor, Tensor]) -> Any:
+        """Cosine of `after`, of norm `length`, with `other`; None where they share no parameter."""
+        pairs = beside(after, other)
         if not pairs:
             return None
-        if size is None:
-            size = pt.norm([(right, where) for _, right, where in pairs])
+        lists: dict[Any, list[Tensor]] = {}
+        for p, t in other.items():
+            lists.setdefault((t.device, t.dtype, layout(p)), []).append(t)
+        size = pt.norm([(tensors, where) for (_, _, where), tensors in lists.items()])
         dot = pt.inner(pairs)
         return dot / length.to(dot) / size.to(dot)
 
@@ -609,8 +607,11 @@ class SAM(torch.optim.Optimizer):
         """After the restoration: what waits for `step()`."""
         return second
 
-    def _combine(self, second: SecondPass, after: list[pt.Bucket]) -> bool:
-        """The rule: make the descent direction of the SAM gradient in `after`, in place. Whether it did."""
+    def _combine(self, second: SecondPass, after: list[pt.Bucket], ok: pt.Flag) -> bool:
+        """The rule: make the descent direction of the SAM gradient in `after`, in place. Whether it did.
+
+        `ok` is False, or a tensor that is, where a gradient was not finite: nothing may be remembered of it then.
+        """
         return False
 
     def _descend(self, *, closed: bool) -> None:
@@ -635,7 +636,7 @@ class SAM(torch.optim.Optimizer):
                 ok = ok & pt.finite(after, length, host=host)
             if found_inf is not None:
                 ok = ok & (found_inf == 0)
-            changed = self._combine(second, after)
+            changed = self._combine(second, after, ok)
             if self.clip is not None and self.clip_at != "before":
                 total = pt.norm([(b.grads, b.where) for b in after]) if changed else length
                 self._clip(after, total, inplace=True)
@@ -697,7 +698,7 @@ class SAM(torch.optim.Optimizer):
     def _remember(self, known: dict[str, Any], length: Tensor | None) -> None:
         after = self._plan().gather(dense=True)
         if self._previous and length is not None:
-            known["bounce"] = self._cosine(after, length, self._previous, None)
+            known["bounce"] = self._cosine(after, length, self._previous)
         kept: dict[Tensor, Tensor] = {}
         for b in after:
             for p, g in zip(b.owners, b.grads, strict=True):
@@ -756,6 +757,18 @@ class SAM(torch.optim.Optimizer):
                     master = p.detach().float().requires_grad_()
                     self._twins[master] = p
                     group["params"][i] = master
+
+
+def beside(
+    after: list[pt.Bucket], other: dict[Tensor, Tensor]
+) -> list[tuple[list[Tensor], list[Tensor], Layout | None]]:
+    """The gradients in `after` beside what `other` holds of the same parameters."""
+    pairs = []
+    for b in after:
+        both = [(g, other[p]) for p, g in zip(b.owners, b.grads, strict=True) if p in other]
+        if both:
+            pairs.append(([g for g, _ in both], [t for _, t in both], b.where))
+    return pairs
 
 
 def _all_in(bucket: pt.Bucket, buckets: list[pt.Bucket]) -> bool:
