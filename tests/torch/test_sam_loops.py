@@ -665,3 +665,51 @@ def test_diagnostics_are_what_they_say():
     assert opt.passes == 8
     with pytest.raises(AttributeError, match="it has step"):
         _ = opt.last.sharpness
+
+
+def test_tensorboard_reads_what_was_logged(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    x, y = batch()
+    model = network()
+    opt = SAM(sgd(model), rho=0.1)
+    with SummaryWriter(tmp_path) as writer:
+        opt.log_to(writer)
+        for _ in range(3):
+            opt.step(closure_of(opt, model, x, y))
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [event.step for event in events.Scalars("sam/grad_norm")] == [1, 2, 3]
+    assert events.Scalars("sam/bounce")[-1].value == pytest.approx(opt.last.bounce, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's own
+def test_lightnings_accumulation_is_refused_with_the_cure():
+    """Its closure adds to the gradients of earlier micro-batches, which a second pass would lose."""
+    import lightning
+    from torch.utils.data import DataLoader, TensorDataset
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.network = network(dtype=torch.float32)
+
+        def training_step(self, batch, index):
+            return loss_of(self.network, *batch)
+
+        def configure_optimizers(self):
+            return SAM(sgd(self.network), rho=0.1)
+
+    trainer = lightning.Trainer(
+        max_steps=2,
+        accumulate_grad_batches=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    loader = DataLoader(TensorDataset(*batch(dtype=torch.float32)), batch_size=8)
+    with pytest.raises(ValueError, match="adds to gradients"):
+        trainer.fit(Module(), loader)
