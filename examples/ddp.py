@@ -44,6 +44,7 @@ def main(steps: int, perturb: str) -> None:
     if rank == 0:
         equal = all(torch.equal(mine, other) for other in others)
         print(f"replicas equal: {equal}, held-out accuracy {digits.accuracy(model.module, held_x, held_y):.4f}")
+    dist.barrier()
     dist.destroy_process_group()
 
 

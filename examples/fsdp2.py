@@ -23,7 +23,7 @@ def main(steps: int) -> None:
     dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
     mesh = init_device_mesh(kind, (world,))
-    device = torch.device(kind, rank if kind == "cuda" else None)
+    device = torch.device(kind, rank) if kind == "cuda" else torch.device(kind)
     x, y, held_x, held_y = (t.to(device) for t in digits.load())
     model = digits.network().to(device)
     for layer in model.children():
@@ -44,6 +44,7 @@ def main(steps: int) -> None:
     accuracy, norm = digits.accuracy(model, held_x, held_y), opt.last.grad_norm
     if rank == 0:
         print(f"‖g‖ over all shards {norm:.4f}, held-out accuracy {accuracy:.4f}")
+    dist.barrier()
     dist.destroy_process_group()
 
 

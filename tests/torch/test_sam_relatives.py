@@ -41,7 +41,7 @@ class Loss:
         nn.utils.vector_to_parameters(w, self.params)
         return nn.functional.cross_entropy(self.model(batch[0]), batch[1], reduction="none")
 
-    def grad(self, w, batch, index=slice(None)):
+    def grad(self, w, batch, index: Any = slice(None)):
         loss = self.each(w, batch)[index].mean()
         return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, self.params)])
 
@@ -107,7 +107,7 @@ def gsam(alpha):
 
 def look_sam(k, alpha):
     f = Loss()
-    w = f.w
+    w = gv = f.w
     for t, batch in enumerate(batches()):
         g = f.grad(w, batch)
         if t % k == 0:
@@ -297,7 +297,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="losses\\(index\\)"):
         ESAM(base()).ascended()
     model = network()
-    opt = ESAM(torch.optim.SGD(model.parameters(), lr=0.1))
+    opt: Any = ESAM(torch.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(ValueError, match="one loss per sample"):
         opt.step(lambda index: model(torch.ones(2, 4).double()).sum())
     table = nn.Embedding(4, 2, sparse=True)

@@ -58,6 +58,7 @@ def ddp(rank: int, case: str, dtype: torch.dtype, steps: int = STEPS) -> dict[st
     rule = {"gsam": GSAM, "looksam": LookSAM}.get(case, SAM)
     model = network(dtype, norm=case == "batchnorm")
     wrapped = DistributedDataParallel(model, gradient_as_bucket_view=case != "replica")
+    first: Any = model[0]
     opt = optimizer(model, wrapped, rule, **switches)
     skips = []
     for t in range(steps):
@@ -67,8 +68,7 @@ def ddp(rank: int, case: str, dtype: torch.dtype, steps: int = STEPS) -> dict[st
         if case == "replica" and t == 20 and rank == 1:
             # Not finite in this replica's first pass alone: nothing of it reaches the other's second gradient.
             with_nan = iter((torch.nan, 1.0))
-            weight = model[0].weight
-            handle = weight.register_hook(lambda g, it=with_nan: g * next(it))
+            handle = first.weight.register_hook(lambda g, it=with_nan: g * next(it))
             step(opt, wrapped, x, y)
             handle.remove()
         else:

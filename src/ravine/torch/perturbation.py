@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
 from ravine.torch.distributed import Layout, layout, local, summed
 
@@ -118,7 +119,7 @@ class Plan:
                 where = layout(p)
                 slot = slots.setdefault((index, p.device, p.dtype, where), Slot(group, where, p.dtype, p.device))
                 slot.owners.append(p)
-                slot.twins.append(twins.get(p, p))
+                slot.twins.append(twins[p] if p in twins else p)  # noqa: SIM401 (typed)
         self.slots = list(slots.values())
         for slot in self.slots:
             slot.plain = slot.where is None and not slot.dtype.is_complex and slot.owners[0] is slot.twins[0]
@@ -165,7 +166,7 @@ def _flat(tensors: list[Tensor]) -> Tensor | None:
     """All of them as one vector, where they are many and small."""
     if len(tensors) < MANY or sum(t.numel() for t in tensors) > SMALL:
         return None
-    return torch._C._nn.flatten_dense_tensors(tensors)
+    return _flatten_dense_tensors(tensors)
 
 
 def norm(lists: Sequence[tuple[list[Tensor], Layout | None]]) -> Tensor:
@@ -211,9 +212,11 @@ def gram(pairs: Sequence[tuple[list[Tensor], list[Tensor], Layout | None]]) -> T
     """(⟨a, a⟩, ⟨b, b⟩, ⟨a, b⟩) over all pairs of lists, in one sweep, on the first one's device."""
     parts = []
     for left, right, where in pairs:
-        flats = _flat(left), _flat(right)
-        whole = flats[0] is not None and flats[1] is not None
-        both = [flats] if whole else [(a.reshape(-1), b.reshape(-1)) for a, b in zip(left, right, strict=True)]
+        one, other = _flat(left), _flat(right)
+        if one is not None and other is not None:
+            both = [(one, other)]
+        else:
+            both = [(a.reshape(-1), b.reshape(-1)) for a, b in zip(left, right, strict=True)]
         sums = torch.stack([torch.dot(x, y) for a, b in both for x, y in ((a, a), (b, b), (a, b))])
         parts.append(summed(sums.view(-1, 3).sum(0), where))
     if len(parts) == 1:
