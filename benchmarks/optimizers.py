@@ -1,8 +1,8 @@
 """What a SAM step costs over two forward–backward passes and the base step: ours, pytorch-optimizer's, by hand.
 
-python benchmarks/optimizers.py [--rounds 40] [--threads 1]
+python benchmarks/optimizers.py [--rounds 60] [--threads 1]
 
-All contestants take turns within each round on the same machine, so that a slow moment hits them alike. A ratio is
+Times are the process's own CPU time, in which other programs do not count; all contestants take turns in each round. A ratio is
 the median over rounds of (contestant's time) / (baseline's time) of the same round; excess is ratio − 1.
 """
 
@@ -16,13 +16,14 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import pytorch_optimizer
 import torch
 from torch import Tensor, nn
 
-from ravine.torch import SAM
+from ravine.torch import SAM, LookSAM
 
 Step = Callable[[], Any]
 
@@ -94,6 +95,10 @@ def contestants(make: Callable[[], tuple[nn.Module, Tensor, Tensor]]) -> dict[st
         opt = SAM(base, rho=0.05, model=model, watch=watch)
         steps[name] = functools.partial(opt.step, closure_for(opt))
 
+    model, base, closure_for = prepared()
+    look = LookSAM(base, rho=0.05, model=model, watch=False)
+    steps["ravine LookSAM, k=5"] = functools.partial(look.step, closure_for(look))
+
     for name, foreach in (("pytorch-optimizer, foreach", True), ("pytorch-optimizer, default", None)):
         model, _, closure_for = prepared()
         peer = pytorch_optimizer.SAM(model.parameters(), torch.optim.SGD, rho=0.05, foreach=foreach, **SGD)
@@ -134,28 +139,37 @@ def race(steps: dict[str, Step], rounds: int, repeats: int) -> dict[str, list[fl
     for k in range(rounds):
         names = list(steps)
         for name in names[k % len(names) :] + names[: k % len(names)]:
-            begin = time.perf_counter()
+            begin = time.process_time()
             for _ in range(repeats):
                 steps[name]()
-            times[name].append((time.perf_counter() - begin) / repeats)
+            times[name].append((time.process_time() - begin) / repeats)
     return times
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=1, help="times five steps to a timing")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    print(f"torch {torch.__version__}, pytorch-optimizer {version('pytorch-optimizer')}, {arguments.threads} thread(s)")
     for title, make in MODELS.items():
-        times = race(contestants(make), arguments.rounds, arguments.repeats)
+        # A multiple of LookSAM's period, so that every timing holds its share of second passes.
+        times = race(contestants(make), arguments.rounds, 5 * arguments.repeats)
         base = times["two passes + base"]
-        peer = statistics.median(t / b for t, b in zip(times["pytorch-optimizer, foreach"], base, strict=True)) - 1
-        print(f"\n{title}: two passes and the base step take {1e3 * statistics.median(base):.2f} ms")
-        for name, taken in times.items():
-            ratio = statistics.median(t / b for t, b in zip(taken, base, strict=True))
-            print(f"  {name:28} {ratio:6.3f}   of pytorch-optimizer foreach's excess: {(ratio - 1) / peer:6.2f}")
+        ratios = {
+            name: statistics.median(t / b for t, b in zip(taken, base, strict=True)) for name, taken in times.items()
+        }
+        peer = ratios["pytorch-optimizer, foreach"] - 1
+        print(f"\n{title}: two passes and the base step take {1e3 * statistics.median(base):.2f} ms\n")
+        print("| contestant | time | of pytorch-optimizer foreach's excess |\n|---|---|---|")
+        for name, ratio in ratios.items():
+            print(f"| {name} | {ratio:.3f} | {(ratio - 1) / peer:.2f} |")
+    look = LookSAM(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1), k=5)
+    for _ in range(100):
+        look.step(lambda: (look.zero_grad(), (look.param_groups[0]["params"][0] ** 2).backward()))
+    print(f"\nLookSAM, k = 5: {look.passes / look.steps:.2f} passes a step")
 
 
 if __name__ == "__main__":
