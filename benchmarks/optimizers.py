@@ -2,8 +2,8 @@
 
 python benchmarks/optimizers.py [--rounds 60] [--threads 1]
 
-Times are the process's own CPU time, in which other programs do not count; all contestants take turns in each round. A ratio is
-the median over rounds of (contestant's time) / (baseline's time) of the same round; excess is ratio − 1.
+Times are the process's own CPU time, in which other programs do not count, and all contestants take turns in each
+round. A ratio is the median over rounds of (contestant's time) / (baseline's time) of one round; excess is ratio − 1.
 """
 
 # torch has no public name for its foreach kernels.

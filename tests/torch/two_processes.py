@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ravine.torch import GSAM, SAM, LookSAM
 
 STEPS = 300
+SKIPPED = 40  # the step of the FSDP2 runs that one shard cannot take
 
 
 def network(dtype: torch.dtype, norm: bool = False) -> nn.Sequential:
@@ -38,10 +39,14 @@ def optimizer(model: nn.Module, wrapped: nn.Module, rule: type[SAM] = SAM, **swi
     return rule(base, rho=0.1, model=wrapped, **switches)
 
 
+def loss_of(opt: SAM, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    opt.zero_grad()
+    return nn.functional.cross_entropy(model(x).float(), y)
+
+
 def step(opt: SAM, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     def closure() -> torch.Tensor:
-        opt.zero_grad()
-        loss = nn.functional.cross_entropy(model(x).float(), y)
+        loss = loss_of(opt, model, x, y)
         loss.backward()
         return loss
 
@@ -84,7 +89,7 @@ def fsdp(rank: int, rule: type[SAM]) -> dict[str, Any]:
     from torch.distributed.tensor import DTensor
 
     mesh = init_device_mesh("cpu", (2,))
-    model = network(torch.float64)
+    model: Any = network(torch.float64)
     for layer in (model[0], model[3], model[5]):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -96,7 +101,18 @@ def fsdp(rank: int, rule: type[SAM]) -> dict[str, Any]:
             state = opt.state_dict()
             opt = optimizer(model, model, rule, watch=True, bounce=True)
             opt.load_state_dict(state)
-        step(opt, model, x, y)
+        if t == SKIPPED:
+            loss_of(opt, model, x, y).backward()
+            if rank == 1:
+                last = model[5].weight.grad
+                assert isinstance(last, DTensor)
+                last.to_local()[0, 0] = torch.inf  # in this process's shard alone
+            with opt.ascended():
+                loss_of(opt, model, x, y).backward()
+            opt.step()
+            assert opt.last.status == "non-finite"
+        else:
+            step(opt, model, x, y)
     assert all(isinstance(p, DTensor) for p in model.parameters())
     for name in ("grad_norm", "sam_grad_norm", "cosine", "radius", "bounce"):
         seen[name] = getattr(opt.last, name)

@@ -227,14 +227,23 @@ def gram(pairs: Sequence[tuple[list[Tensor], list[Tensor], Layout | None]]) -> T
 
 def finite(buckets: Sequence[Bucket], length: Tensor, *, host: bool) -> Flag:
     """Whether all gradients are finite, where `length` is their norm, which may have overflowed."""
-    if host:
-        # Only an overflow is looked at twice.
-        return math.isfinite(length.item()) or all(bool(g.isfinite().all()) for b in buckets for g in b.grads)
-    # The largest entry cannot overflow as a sum of squares does.
-    largest = [torch.stack(torch._foreach_norm(b.grads, math.inf)).max() for b in buckets]
-    # 0 · largest is finite exactly where it is, and so is the sum of that over shards.
-    zeros = [summed(m * 0, b.where).to(length) for m, b in zip(largest, buckets, strict=True)]
-    return torch.stack(zeros).isfinite().all()
+    if not host:
+        return _all_finite([(b.grads, b.where) for b in buckets])
+    # Only an overflow is looked at twice.
+    return math.isfinite(length.item()) or bool(_all_finite([(b.grads, b.where) for b in buckets]))
+
+
+def _all_finite(lists: Sequence[tuple[list[Tensor], Layout | None]]) -> Tensor:
+    """The same answer on every process that holds a shard."""
+    zeros = []
+    for tensors, where in lists:
+        # The largest entry cannot overflow as a sum of squares does; 0 · largest is finite exactly where it is, and so
+        # is the sum of that over shards.
+        filled = [t for t in tensors if t.numel()]
+        largest = torch.stack(torch._foreach_norm(filled, math.inf)).max() if filled else tensors[0].new_zeros(())
+        zeros.append(summed(largest * 0, where))
+    device = zeros[0].device
+    return torch.stack([z.to(device, torch.float32, non_blocking=True) for z in zeros]).isfinite().all()
 
 
 def _powers(dtype: torch.dtype) -> tuple[float, float]:
@@ -256,7 +265,7 @@ def scale(buckets: Sequence[Bucket], *, host: bool) -> tuple[Scalar, Tensor]:
         if low < n < math.inf:
             return 1.0 / n, length
         factor = power if n <= low else 1.0 / power
-        if math.isnan(n) or not all(bool(g.isfinite().all()) for b in buckets for g in b.measured):
+        if not n <= low and not _all_finite(lists):
             return 0.0, torch.full_like(length, math.nan)
         _multiply(buckets, factor)
         n = norm([(b.measured, b.where) for b in buckets]).item()
