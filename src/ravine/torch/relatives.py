@@ -216,14 +216,12 @@ class MSAM(SAM):
     """
 
     micro_batches: ClassVar[bool] = True
+    _unsaved = SAM._unsaved | {"_sum", "_count"}
 
     def _begin(self) -> None:
         super()._begin()
         self._sum: dict[Tensor, Tensor] = {}
         self._count = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name not in ("_sum", "_count")}
 
     def step(self, closure: Callable[[], Any] | Sequence[Callable[[], Any]] | None = None) -> Any:
         """One step over all micro-batches; returns the mean of the closures' losses."""

@@ -17,6 +17,7 @@ from ravine.torch.diagnostics import Last, log_for
 from ravine.torch.distributed import Layout, agreed, layout, local, unsynchronised
 from ravine.torch.schedule import check_rho
 from ravine.torch.second_pass import Noise, drops, frozen_statistics, random_state, set_random_state, statistics_of
+from ravine.torch.wrapper import Wrapper
 
 Closure = Callable[[], Any]
 LOW = (torch.bfloat16, torch.float16)
@@ -43,9 +44,10 @@ class SecondPass:
     passes: float = 2
     status: str | None = None
     known: dict[str, Any] = field(default_factory=dict)
+    closed: bool = False  # both passes by one closure: nobody touches gradients between the passes and the step
 
 
-class SAM(torch.optim.Optimizer):
+class SAM(Wrapper):
     """Sharpness-aware minimization: the base optimizer steps from w with the gradient at w + ρ∇ℓ(w)/‖∇ℓ(w)‖.
 
     Foret, Kleiner, Mobahi, Neyshabur (2021); the paper's equation (2). A `torch.optim.Optimizer` itself: learning-rate
@@ -95,7 +97,6 @@ class SAM(torch.optim.Optimizer):
 
     keeps_gradient: ClassVar[bool] = False
     micro_batches: ClassVar[bool] = False
-    _step_supports_amp_scaling = True  # GradScaler then tells step() what it found, and leaves skipping to it
 
     def __init__(
         self,
@@ -116,14 +117,12 @@ class SAM(torch.optim.Optimizer):
         watch: bool = True,
         bounce: bool | None = None,
     ):
-        _check_base(base)
         _check_one_of("norm", norm, ("global", "group"))
         _check_one_of("clip_at", clip_at, ("before", "after", "both"))
         _check_one_of("batchnorm", batchnorm, ("first", "both"))
         _check_one_of("perturb", perturb, ("global", "replica"))
         if clip is not None and not (isinstance(clip, int | float) and clip > 0):
             raise ValueError(f"clip = {clip!r}: the greatest gradient norm must be a positive number, or None")
-        self.base = base
         self.model = model
         self.normalise = normalise
         self.norm = norm
@@ -135,164 +134,22 @@ class SAM(torch.optim.Optimizer):
         self.perturb = perturb
         self.skip_nonfinite = skip_nonfinite
         self.watch = watch
-        self.steps = 0
-        self.passes = 0
-        self._skipped: int | Tensor = 0
         self._bounce = bounce
-        self._twins: dict[Tensor, Tensor] = {}
-        check_rho(rho)
-        for group in base.param_groups:
-            _check_weights(group["params"])
-            check_rho(group.setdefault("rho", rho))
-        if master_weights:
-            self._make_masters()
-        # As unpickling does: hooks and profiling, without touching groups and state, which stay the base's.
-        super().__setstate__({"defaults": {**base.defaults, "rho": rho}})
-        self._begin()
+        super().__init__(base, rho, master_weights=master_weights)
 
     def _begin(self) -> None:
-        """What is neither copied, pickled nor written to checkpoints."""
+        super()._begin()
         self.last = Last({"status": "no step yet"})
-        self._plan_made: pt.Plan | None = None
         self._previous: dict[Tensor, Tensor] = {}
         self._logs: list[tuple[Callable[[Last], None], int]] = []
-        self._perturbed = False
         self._second: SecondPass | None = None
         self._statistics = statistics_of(self.model) if self.batchnorm == "first" else []
         hooked = self.model if self.same_dropout and drops(self.model) else None
         self._noise = Noise(hooked, self._devices()) if hooked is not None else None
 
-    # A torch optimizer's face: groups and state are the base's own, also after it has loaded others.
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The base optimizer's groups."""
-        return self.base.param_groups
-
-    @param_groups.setter
-    def param_groups(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self, groups: list[dict[str, Any]]
-    ) -> None:
-        self.base.param_groups = groups
-
-    @property
-    def state(self) -> Any:
-        """The base optimizer's state. What a rule remembers is not in it: bases test it for emptiness."""
-        return self.base.state
-
-    @state.setter
-    def state(self, state: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self.base.state = state
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the base optimizer, with `rho` of its own or the default."""
-        self._refuse_perturbed("add_param_group()")
-        params = param_group["params"]
-        param_group = {**param_group, "params": [params] if isinstance(params, Tensor) else list(params)}
-        check_rho(param_group.setdefault("rho", self.defaults["rho"]))
-        _check_weights(param_group["params"])
-        if self._twins:
-            raise ValueError("master_weights: give all parameters to the base optimizer before SAM wraps it")
-        self.base.add_param_group(param_group)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        super().zero_grad(set_to_none)
-        self._zeroed = True
-        for twin in self._twins.values():
-            grad = twin.grad
-            twin.grad = None if set_to_none or grad is None else grad.zero_()
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._refuse_perturbed("a copy")
-        left = (
-            "last",
-            "_plan_made",
-            "_previous",
-            "_logs",
-            "_perturbed",
-            "_second",
-            "_noise",
-            "_statistics",
-            "step",
-            "_opt_called",
-        )
-        return {name: value for name, value in self.__dict__.items() if name not in left}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._begin()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(rho={[g['rho'] for g in self.param_groups]}, base={self.base!r})"
-
-    # Checkpoints.
-
-    def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state, and under "sam" what this one adds: step, passes, and the rule's memory.
-
-        Raises
-        ------
-        ValueError
-            While weights are perturbed.
-        """
-        self._refuse_perturbed("state_dict()")
-        params = self._params()
-        memory = {name: [kept.get(p) for p in params] for name, kept in self._memory().items()}
-        return {
-            **self.base.state_dict(),
-            "sam": {
-                "rule": type(self).__name__,
-                "steps": self.steps,
-                "passes": self.passes,
-                "skipped": self.skipped,
-                "memory": memory,
-                "masters": [p.detach().clone() for p in params] if self._twins else None,
-                **self._more_state(),
-            },
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from `state_dict`, to the bit. Load the model's weights as well.
-
-        Raises
-        ------
-        ValueError
-            While weights are perturbed; for the state of another rule, or of a base optimizer alone.
-        """
-        self._refuse_perturbed("load_state_dict()")
-        if "sam" not in state_dict:
-            raise ValueError(
-                "this is not a SAM state: load a base optimizer's state with opt.base.load_state_dict(...)"
-            )
-        own = state_dict["sam"]
-        if own["rule"] != type(self).__name__:
-            raise ValueError(f"this state is of {own['rule']}: load it into that class, not into {type(self).__name__}")
-        if (own["masters"] is not None) != bool(self._twins):
-            raise ValueError("a state with master weights belongs to master_weights=True, one without to False")
-        self.base.load_state_dict({name: value for name, value in state_dict.items() if name != "sam"})
-        params = self._params()
-        with torch.no_grad():
-            for p, value in zip(params, own["masters"] or (), strict=False):
-                p.copy_(value)
-                self._twins[p].copy_(p)
-        self.steps, self.passes, self._skipped = own["steps"], own["passes"], own["skipped"]
-        for name, kept in self._memory().items():
-            kept.clear()
-            pairs = zip(params, own["memory"][name], strict=True)
-            kept.update({p: value.detach().clone().to(p.device) for p, value in pairs if value is not None})
-        self._load_more(own)
+    def _forget(self) -> None:
         self._second = None
         self._previous.clear()
-
-    def _memory(self) -> dict[str, dict[Tensor, Tensor]]:
-        """What a rule remembers from step to step for each parameter, by name."""
-        return {}
-
-    def _more_state(self) -> dict[str, Any]:
-        return {}
-
-    def _load_more(self, own: dict[str, Any]) -> None:
-        pass
 
     # A step.
 
@@ -300,11 +157,6 @@ class SAM(torch.optim.Optimizer):
     def due(self) -> bool:
         """Whether this step takes a second pass; a rule that saves passes says False now and then."""
         return True
-
-    @property
-    def skipped(self) -> int:
-        """Steps left out for a gradient that was not finite. Reading it waits for the device."""
-        return int(self._skipped)
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:
@@ -365,6 +217,7 @@ class SAM(torch.optim.Optimizer):
         loss = self._first_pass(closure, unsynchronised(self.model) if alone else nullcontext())
         if due:
             with self._ascended(loss, None, self._replayed(state)) as second, torch.enable_grad():
+                second.closed = True
                 second.loss = closure()
         else:
             self._second = SecondPass(first_loss=loss, passes=1, status="single pass")
@@ -561,9 +414,12 @@ class SAM(torch.optim.Optimizer):
 
     def _measure(self, second: SecondPass) -> None:
         """Diagnostics that need the perturbed weights, over which ε is written."""
-        if not self.watch or not second.buckets:
-            return
         known, buckets = second.known, second.buckets
+        if not self.watch or not buckets:
+            # Before the restoration, while the gradient is in the cache.
+            after = self._plan().gather(dense=False) if second.closed else []
+            second.length = pt.norm([(b.grads, b.where) for b in after]) if after else None
+            return
         after = self._plan().gather(dense=True)
         if not second.first and [id(b.owners) for b in after] == [id(b.owners) for b in buckets]:
             pairs = [(a.grads, pt.displaced(b), b.where) for a, b in zip(after, buckets, strict=True)]
@@ -730,34 +586,6 @@ class SAM(torch.optim.Optimizer):
         self._logs.append((log_for(target, prefix), every))
         self._bounce = True if self._bounce is None else self._bounce
 
-    # Small things.
-
-    def _plan(self) -> pt.Plan:
-        groups = self.param_groups
-        if self._plan_made is None or not self._plan_made.fits(groups):
-            self._plan_made = pt.Plan(groups, self._twins)
-        return self._plan_made
-
-    def _params(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
-
-    def _devices(self) -> set[torch.device]:
-        return {slot.device for slot in self._plan().slots}
-
-    def _refuse_perturbed(self, what: str) -> None:
-        if self._perturbed:
-            raise ValueError(f"{what} while the weights are perturbed: leave `with opt.ascended():` first")
-
-    def _make_masters(self) -> None:
-        if self.base.state:
-            raise ValueError("master_weights: wrap the base optimizer before its first step")
-        for group in self.base.param_groups:
-            for i, p in enumerate(group["params"]):
-                if p.dtype == torch.bfloat16:
-                    master = p.detach().float().requires_grad_()
-                    self._twins[master] = p
-                    group["params"][i] = master
-
 
 def beside(
     after: list[pt.Bucket], other: dict[Tensor, Tensor]
@@ -779,25 +607,6 @@ def _plain(loss: Any) -> Any:
     return loss.detach() if isinstance(loss, Tensor) else loss
 
 
-def _check_base(base: Any) -> None:
-    if isinstance(base, type) or not isinstance(base, torch.optim.Optimizer):
-        raise ValueError(
-            "base must be an optimizer instance: SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05)"
-        )
-    if isinstance(base, torch.optim.LBFGS):
-        raise ValueError("LBFGS evaluates its own closure and would step over SAM's: use SGD, Adam, AdamW, …")
-    if isinstance(base, SAM):
-        raise ValueError("the base is SAM already: wrap the plain optimizer, base.base")
-
-
 def _check_one_of(name: str, value: Any, values: tuple[str, ...]) -> None:
     if value not in values:
         raise ValueError(f"{name} = {value!r}: one of {', '.join(map(repr, values))}")
-
-
-def _check_weights(params: list[Tensor]) -> None:
-    if any(p.dtype == torch.float16 for p in params):
-        raise ValueError(
-            "float16 weights cannot hold the perturbation: keep them in float32 and compute under "
-            "torch.autocast(dtype=torch.float16) with a GradScaler, or use bfloat16 weights with master_weights=True"
-        )
