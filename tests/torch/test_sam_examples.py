@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from ravine.torch import SAM
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ALONE = [sys.executable]
@@ -59,3 +62,15 @@ def test_plain_prints_accuracy_and_sharpness_of_both_and_sam_is_flatter():
 def test_every_example_is_run_here():
     here = Path(__file__).read_text()
     assert all(f'"{file.name}"' in here for file in EXAMPLES.glob("*.py") if file.name != "digits.py")
+
+
+def test_the_documentation_names_tests_and_switches_that_exist():
+    page = (EXAMPLES.parent / "docs" / "optimizers.md").read_text()
+    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", page)
+    assert len(named) > 20
+    assert [name for name in named if f"def {name}(" not in tests] == []
+    switches = set(inspect.signature(SAM).parameters) - {"base", "model"}
+    rows = page.split("## Every switch")[1].split("\n## ")[0]
+    cells = [row.split("|")[1] for row in rows.splitlines() if row.startswith("| `")]
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == switches

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ravine.torch import SAM
+from ravine.torch import ASAM, ESAM, GSAM, MSAM, SAM, FriendlySAM, LookSAM
 
 
 class Fault(Exception):  # noqa: N818
@@ -92,6 +93,35 @@ def test_a_fault_before_any_operation_of_a_step_leaves_the_weights(base, switche
         opt.state_dict()  # not perturbed
     assert thrown > 60
     assert not same(model, before)
+
+
+@pytest.mark.parametrize(
+    ("rule", "switches"),
+    [(ASAM, {}), (GSAM, {}), (LookSAM, {"k": 1}), (LookSAM, {"k": 5}), (FriendlySAM, {}), (MSAM, {}), (ESAM, {})],
+)
+def test_so_it_is_for_the_relatives(rule, switches):
+    model, data = network(), batch()
+    opt = rule(BASES["sgd"](model.parameters()), rho=0.5, model=model, **switches)
+    closure = closure_of(opt, model, data)
+
+    def losses(index):
+        chosen = [part if index is None else part[index] for part in data]
+        return (model(chosen[0]) - chosen[1]).square().mean(1)
+
+    step: Any = {MSAM: [closure, closure], ESAM: losses}.get(rule, closure)
+    opt.step(step)
+    thrown = 0
+    while True:
+        before = weights(model)
+        try:
+            with ThrowAt(thrown + 1):
+                opt.step(step)
+            break
+        except Fault:
+            thrown += 1
+        assert same(model, before), f"operation {thrown}"
+        opt.state_dict()
+    assert thrown > 40
 
 
 def test_a_closure_that_raises_in_either_pass():
