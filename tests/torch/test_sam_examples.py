@@ -17,8 +17,6 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 ALONE = [sys.executable]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
-pytestmark = pytest.mark.xdist_group("two processes")
-
 
 def run(launcher: list[str], *words: str) -> str:
     done = subprocess.run(
