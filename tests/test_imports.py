@@ -36,7 +36,7 @@ ROOMS = {
 # What may be imported, and by which rooms only.
 GUARDED = {
     "torch": {"torch", "experiments"},
-    "matplotlib": {"plots", "experiments"},
+    "matplotlib": {"plots", "experiments", "torch"},
     "jinja2": {"report"},
     "sklearn": {"experiments"},
     "typer": {"cli"},

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import naive
 import ravine.torch as ravine_torch
-import torch
 from ravine.methods import SAM, SGD
 from ravine.schema import Status
 from ravine.simulate import ensemble, trajectory
 from ravine.torch import Network, network
-from torch import nn
 
 
 @pytest.fixture(autouse=True)

@@ -85,9 +85,8 @@ def task(seed: int) -> tuple[Any, Callable[[Any, Any], Any], list[Any], Callable
     The residuals r(w), as a function of a flat vector, satisfy loss = ½‖r‖²: for least squares.
     """
     require("sklearn", "report")
-    from sklearn.datasets import load_digits
-
     import torch
+    from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
     chosen = np.random.default_rng(seed).permutation(len(pixels))[:IMAGES]
@@ -111,9 +110,9 @@ def task(seed: int) -> tuple[Any, Callable[[Any, Any], Any], list[Any], Callable
 
 def train(seed: int) -> tuple[Network, np.ndarray]:
     """Train to a minimum: Adam at first, then Levenberg and Marquardt's method to the last digits."""
+    import torch
     from scipy.optimize import least_squares
 
-    import torch
     from ravine.torch import network
 
     model, loss, batches, residuals = task(seed)
@@ -265,9 +264,8 @@ def _draw_drift(ax: Axes, m: _Measured) -> None:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Sums in one order: the numbers then do not depend on how many processors there are, and small products are faster."""
-    from threadpoolctl import threadpool_limits
-
     import torch
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Ravine for PyTorch networks."""
+"""Ravine for PyTorch: SAM and its relatives as optimizers, and a network as an objective."""
 
 from __future__ import annotations
 
@@ -7,5 +7,22 @@ from ravine.extras import require
 require("torch", "torch")
 
 from ravine.torch.network import Network, network  # noqa: E402 (after the check that names the extra)
+from ravine.torch.relatives import ASAM, ESAM, GSAM, MSAM, FriendlySAM, LookSAM  # noqa: E402
+from ravine.torch.sam import SAM  # noqa: E402
+from ravine.torch.schedule import RhoSchedule  # noqa: E402
+from ravine.torch.suggest import Advice, suggest_rho  # noqa: E402
 
-__all__ = ["Network", "network"]
+__all__ = [
+    "ASAM",
+    "ESAM",
+    "GSAM",
+    "MSAM",
+    "SAM",
+    "Advice",
+    "FriendlySAM",
+    "LookSAM",
+    "Network",
+    "RhoSchedule",
+    "network",
+    "suggest_rho",
+]

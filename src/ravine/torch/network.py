@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-import torch
 from ravine.objectives import Objective
 
 LossFunction = Callable[[Any, Any], torch.Tensor]

@@ -1,0 +1,63 @@
+"""Lightning: its automatic optimization hands a closure to the optimizer, and SAM calls it twice.
+
+python examples/lightning_fit.py
+
+gradient_clip_val works as it stands. For accumulation, or precision="16-mixed", set automatic_optimization = False and
+write two phases, `with opt.ascended(): ...`; the closure that Lightning makes for those is refused with that advice.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import digits
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from ravine.torch import SAM
+
+
+class Digits(lightning.LightningModule):
+    """The digits network; the optimizer is the only line that SAM changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = digits.network()
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        """The loss of one batch."""
+        return nn.functional.cross_entropy(self.network(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """SGD with SAM around it."""
+        base = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+        return SAM(base, rho=0.05, model=self.network)
+
+
+def main(steps: int) -> None:
+    """Fit, print."""
+    x, y, held_x, held_y = digits.load()
+    module = Digits()
+    trainer = lightning.Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        gradient_clip_val=1.0,
+    )
+    trainer.fit(module, DataLoader(TensorDataset(x, y), batch_size=100, shuffle=True))
+    opt = trainer.optimizers[0]
+    assert isinstance(opt, SAM)
+    accuracy = digits.accuracy(module.network, held_x, held_y)
+    print(f"{opt.steps} steps, {opt.passes} passes, held-out accuracy {accuracy:.4f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=200)
+    main(parser.parse_args().steps)

@@ -1,0 +1,60 @@
+"""ρ as a function of the step, beside torch's schedulers for the learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def check_rho(rho: Any) -> float:
+    """`rho` itself.
+
+    Raises
+    ------
+    ValueError
+        Unless it is a finite number ≥ 0.
+    """
+    if isinstance(rho, bool) or not isinstance(rho, int | float) or not math.isfinite(rho) or rho < 0:
+        raise ValueError(f"rho = {rho!r}: the radius must be a finite number ≥ 0 (a schedule sets group['rho'])")
+    return rho
+
+
+class RhoSchedule:
+    """ρ_t = ρ₀ · factor(t) in every group, as LambdaLR does for the learning rate.
+
+    Parameters
+    ----------
+    optimizer
+        Whose groups have `rho`.
+    factor
+        A function of the number of `step()` calls so far.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, factor: Callable[[int], float]):
+        self.optimizer = optimizer
+        self.factor = factor
+        self.t = 0
+        for group in optimizer.param_groups:
+            group.setdefault("initial_rho", group["rho"])
+        self._set()
+
+    def step(self) -> None:
+        """Advance t by one and set ρ."""
+        self.t += 1
+        self._set()
+
+    def _set(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["rho"] = check_rho(group.setdefault("initial_rho", group["rho"]) * self.factor(self.t))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step; ρ and ρ₀ are in the optimizer's own state."""
+        return {"t": self.t}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`, after the optimizer's own state is loaded."""
+        self.t = state["t"]
+        self._set()

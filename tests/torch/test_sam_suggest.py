@@ -1,0 +1,142 @@
+"""suggest_rho on a quadratic, where every column has a closed form, and what it must leave alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+from torch import nn
+
+from ravine.torch import SAM, suggest_rho
+
+LAM = torch.linspace(0.1, 2.0, 12, dtype=torch.float64)
+
+
+def quadratic():
+    torch.manual_seed(0)
+    w = torch.randn(12, dtype=torch.float64, requires_grad=True)
+    return w, lambda: (LAM * w**2).sum() / 2
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_every_column_equals_its_closed_form(momentum):
+    w, loss = quadratic()
+    opt = SAM(torch.optim.SGD([w], lr=0.4, momentum=momentum))
+    advice = suggest_rho(opt, loss, rhos=(0.3, 0.1), tolerance=1e-10)
+    g = (LAM * w).detach()
+    assert advice.sharpness == pytest.approx(2.0, rel=1e-9)
+    assert advice.grad_norm == pytest.approx(g.norm().item(), rel=1e-12)
+    assert [row.rho for row in advice.rows] == [0.1, 0.3]
+    for row in advice.rows:
+        gap = row.rho * g.norm() + row.rho**2 / 2 * (LAM * g**2).sum() / g.norm() ** 2
+        amplitude = 0.4 * row.rho * 2 / (2 * (1 + momentum) - 0.8)
+        assert row.loss_gap == pytest.approx(gap.item(), rel=1e-12)
+        assert row.amplitude == pytest.approx(amplitude, rel=1e-9)
+        assert row.floor == pytest.approx(amplitude**2, rel=1e-9)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3])
+def test_the_floor_is_where_training_ends(momentum):
+    w, loss = quadratic()
+    opt = SAM(torch.optim.SGD([w], lr=0.4, momentum=momentum), rho=0.1)
+    floor = suggest_rho(opt, loss, rhos=[0.1], tolerance=1e-10).rows[0].floor
+
+    def closure():
+        opt.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    for _ in range(3000):
+        opt.step(closure)
+    assert opt.last.loss == pytest.approx(floor, rel=1e-6)
+
+
+@pytest.mark.parametrize("max_passes", [12, 50])
+def test_its_passes_are_bounded_and_counted_where_they_are_made(max_passes):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 20), nn.Tanh(), nn.Linear(20, 1))
+    calls = 0
+
+    def loss():
+        nonlocal calls
+        calls += 1
+        return model(torch.ones(8, 5)).square().mean()
+
+    advice = suggest_rho(torch.optim.SGD(model.parameters(), lr=0.1), loss, rhos=[0.1, 0.2], max_passes=max_passes)
+    assert calls == 3
+    assert advice.passes <= max_passes
+    assert (advice.passes - 3) % 2 == 0
+
+
+def test_the_sharpness_is_the_dense_hessians_and_the_residual_bounds_the_error():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)).double()
+    x, y = torch.randn(30, 3).double(), torch.randint(2, (30,))
+    params = dict(model.named_parameters())
+    shapes = [(k, v.shape) for k, v in params.items()]
+
+    def flat_loss(w):
+        pieces = w.split([s.numel() for _, s in shapes])
+        weights = {k: v.view(s) for (k, s), v in zip(shapes, pieces, strict=True)}
+        return nn.functional.cross_entropy(torch.func.functional_call(model, weights, (x,)), y)
+
+    w = torch.cat([p.detach().reshape(-1) for p in params.values()])
+    hessian: Any = torch.autograd.functional.hessian(flat_loss, w)
+    spectrum = np.linalg.eigvalsh(hessian.numpy())
+
+    def advise(max_passes):
+        opt = torch.optim.SGD(model.parameters(), lr=0.1)
+        return suggest_rho(opt, lambda: nn.functional.cross_entropy(model(x), y), max_passes=max_passes, tolerance=1e-9)
+
+    short, long = advise(20), advise(200)
+    for advice in (short, long):
+        assert np.abs(spectrum - advice.sharpness).min() <= advice.residual + 1e-12
+    assert short.residual > 1e-6 * short.sharpness
+    assert long.sharpness == pytest.approx(spectrum[-1], rel=1e-9)
+
+
+def test_it_leaves_everything_as_it_was():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1))
+    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), model=model)
+    x = torch.randn(16, 4)
+    model(x).sum().backward()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    grads = [p.grad for p in model.parameters()]
+    addresses = [p.data_ptr() for p in model.parameters()]
+    state = torch.get_rng_state()
+    advice = suggest_rho(opt, lambda: model(x).square().mean())
+    again = suggest_rho(opt, lambda: model(x).square().mean())
+    assert advice == again  # one dropout mask for all radii
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is g for p, g in zip(model.parameters(), grads, strict=True))
+    assert [p.data_ptr() for p in model.parameters()] == addresses
+    assert torch.equal(state, torch.get_rng_state())
+    assert opt.param_groups[0]["rho"] == 0.05
+
+
+def test_table_and_plot():
+    pyplot.switch_backend("agg")
+    w, loss = quadratic()
+    advice = suggest_rho(torch.optim.SGD([w], lr=0.4), loss)
+    assert len(str(advice).splitlines()) == 2 + len(advice.rows)
+    axes = advice.plot()
+    assert [len(line.get_xdata()) for line in axes.lines] == [9, 9, 2]
+    pyplot.close("all")
+
+
+def test_beyond_the_edge_and_misuse():
+    w, loss = quadratic()
+    advice = suggest_rho(torch.optim.SGD([w], lr=1.2), loss)
+    assert all(math.isinf(row.floor) for row in advice.rows)
+    with pytest.raises(ValueError, match="give eta="):
+        suggest_rho(torch.optim.Adam([w]), loss)
+    with pytest.raises(ValueError, match="positive radii"):
+        suggest_rho(torch.optim.SGD([w], lr=0.1), loss, rhos=[0.0])
+    with pytest.raises(ValueError, match="max_passes"):
+        suggest_rho(torch.optim.SGD([w], lr=0.1), loss, max_passes=8)
