@@ -1,14 +1,16 @@
 """SAM on ½ Σ λᵢwᵢ²: a proof that from some step on the run is within ε of its cycle.
 
-Write f for the step, f(w) = (I − ηΛ − ηρΛ²/‖Λw‖)w. Its derivative, (I − ηΛ) − (ηρ/N)Λ(I − v̂v̂ᵀ)Λ with v = Λw, N = ‖v‖, is
-symmetric in these coordinates (SAM is gradient descent on J), and its eigenvalues lie in [1 − ηλ₁ − b/N, 1 − ηλ_d].
+Write f for the step, f(w) = (I − ηΛ − ηρΛ²/‖Λw‖)w. Its derivative, (I − ηΛ) − (ηρ/N)Λ(I − v̂v̂ᵀ)Λ with v = Λw, N = ‖v‖,
+is symmetric in these coordinates (SAM is gradient descent on J); its eigenvalues lie in [1 − ηλ₁ − b/N, 1 − ηλ_d].
 
 *Enclosure.* A sequence of decimals n_t near ‖v_t‖ defines a pseudo-run m₀ = w₀, m_{t+1} = (I − ηΛ − ηρΛ²/n_t)m_t. If
-‖w_t − m_t‖ ≤ r_t then ‖w_{t+1} − m_{t+1}‖ ≤ L r_t + ηρλ₁|‖Λm_t‖/n_t − 1| with L = max{1−ηλ_d, b/(‖Λm_t‖−λ₁r_t) − 1 + ηλ₁}.
-Only where ‖v‖ < β₁ is L > 1: the radius grows where the run itself is unstable, and nowhere else.
+‖w_t − m_t‖ ≤ r_t then ‖w_{t+1} − m_{t+1}‖ ≤ L r_t + ηρλ₁|‖Λm_t‖/n_t − 1| with
+L = max{1−ηλ_d, b/(‖Λm_t‖−λ₁r_t) − 1 + ηλ₁}. Only where ‖v‖ < β₁ is L > 1: the radius grows where the run itself is
+unstable, and nowhere else.
 
-*Contraction.* p = (β₁/λ₁)e₁ has f(±p) = ∓p, and f' at p has the norm r of the exact local rate. On ‖w − p‖ ≤ D the derivative
-is within bD(λ₁+λ₂)/(β₁(β₁−λ₁D)) of that at p. Where the sum, κ, is below 1, distances to the cycle shrink by κ a step, for ever.
+*Contraction.* p = (β₁/λ₁)e₁ has f(±p) = ∓p, and f' at p has the norm r of the exact local rate. On ‖w − p‖ ≤ D the
+derivative is within bD(λ₁+λ₂)/(β₁(β₁−λ₁D)) of that at p. Where the sum, κ, is below 1, distances to the cycle shrink by
+κ a step, for ever.
 """
 
 from __future__ import annotations
@@ -53,8 +55,8 @@ def prove(
     Returns
     -------
     Certificate
-        `arrival` is the first step from which the enclosure shows it: an upper bound on the true arrival, and with it to
-        within the enclosure's radius.
+        `arrival` is the first step from which the enclosure shows it: no earlier than the true arrival, and equal to
+        it unless the run passes ε by less than the enclosure's radius.
 
     Raises
     ------
@@ -125,15 +127,16 @@ def _attempt(
     radius, norms, radii = arb(0), [], ["0"]
     arrival, side = -1, None
     for t in range(most_steps + 1):
-        size = sum((x * x for x in v), arb(0)).sqrt()
+        size = _length(arb, v)
         if not size > top * radius:
             return f"step {t}: ‖v‖ is not kept from 0"
         # ‖v − β₁e₁‖ ≤ λ₁‖w − p‖: far from the cycle the sum over w is not worth its time.
-        distance = None
+        away, distance = "", None
         if not abs(size - beta) > top * (eps + radius):
             off = [x / y for x, y in zip(v, lam, strict=True)]
             off[axis] = abs(off[axis]) - amplitude
-            distance = arb((sum((x * x for x in off), arb(0)).sqrt() + radius).upper())
+            away = upward(_length(arb, off) + radius)
+            distance = arb(away)
         if distance is not None and distance <= eps and distance < amplitude:
             turned = v[axis] > 0
             if arrival < 0 or turned == side:
@@ -141,7 +144,7 @@ def _attempt(
             side = turned
             factor = rate + b * distance * (top + second) / (beta * (beta - top * distance))
             if beta > top * distance and factor < 1:
-                return _conclude(given, bits, norms, radii, arrival, t, distance, factor)
+                return _conclude(given, bits, norms, radii, arrival, t, away, factor)
         else:
             arrival = -1
         if radius > eps / 4 or (radius > amplitude / 8 and distance is not None):
@@ -159,6 +162,11 @@ def _attempt(
     return f"steps: {most_steps} were not enough"
 
 
+def _length(arb: Any, values: list[Any]) -> Any:
+    total: Any = sum((x * x for x in values), arb(0))
+    return total.sqrt()
+
+
 def _rate(arb: Any, lam: list[Any], axis: int, eta: Any, top: Any) -> Any:
     """The exact local rate, max{|1−ηλ₁|, |1 − ηλⱼ − (λⱼ/λ₁)²(2−ηλ₁)|}."""
     rate = abs(1 - eta * top)
@@ -169,13 +177,13 @@ def _rate(arb: Any, lam: list[Any], axis: int, eta: Any, top: Any) -> Any:
 
 
 def _conclude(
-    given: dict[str, Any], bits: int, norms: list[str], radii: list[str], arrival: int, t: int, distance: Any, factor: Any
+    given: dict[str, Any], bits: int, norms: list[str], radii: list[str], arrival: int, t: int, away: str, factor: Any
 ) -> Certificate:
-    away, shrink = upward(distance), upward(factor)
+    shrink = upward(factor)
     claim = (
-        f"SAM with η = {given['eta']}, ρ = {given['rho']} on the quadratic with the {len(given['lam'])} eigenvalues given, from "
-        f"the start given: for all t ≥ {arrival}, w_t is within {given['within']} of ±(ηρλ₁/(2−ηλ₁))e₁, the sign alternating; "
-        f"for t ≥ {t} within {away}·{shrink}^(t−{t})"
+        f"SAM with η = {given['eta']}, ρ = {given['rho']} on the quadratic with the {len(given['lam'])} eigenvalues "
+        f"given, from the start given: for all t ≥ {arrival}, w_t is within {given['within']} of ±(ηρλ₁/(2−ηλ₁))e₁, "
+        f"the sign alternating; for t ≥ {t} within {away}·{shrink}^(t−{t})"
     )
     return sealed(
         {"kind": "quadratic"} | given | {

@@ -95,8 +95,7 @@ class Law:
 
     def distance(self, v: Sequence[Real]) -> Real:
         """‖v − s β₁e₁‖, s = sign v₁: how far the gradient is from the cycle."""
-        off = sum((x * x for x in v[1:]), self.n.of(0)) + (abs(v[0]) - self.beta[0]) ** 2
-        return self.n.sqrt(off)
+        return self.norm([abs(v[0]) - self.beta[0], *v[1:]])
 
     def ratio(self, v: Sequence[Real]) -> Real:
         """Σ_{i≥2} vᵢ²/v₁²."""

@@ -197,7 +197,7 @@ def visits(law: Spectrum, excess: float) -> Versions[float]:
 def lost_steps(law: Spectrum) -> Versions[float]:
     """T₁ of Lemma 14: the steps in the ball at which some vᵢ/v₁ does not shrink by 1/(1+μ).
 
-    Printed 3β₁λ₁³/(ηβ_dλ_d⁴); corrected with 2 for 3; sharp by Lemma 11's sharp count at the equivalence's own threshold.
+    Printed 3β₁λ₁³/(ηβ_dλ_d⁴); corrected with 2 for 3; sharp by Lemma 11's sharp count at Lemma 14's own threshold.
     """
     share = (law.lam[-1] / law.lam[0]) ** 2
     loose = visits(law, float(share))
@@ -258,7 +258,8 @@ def _outside_lemma_19(law: Spectrum, within: float) -> tuple[str, ...]:
         "β₁": law.beta[0],
         "1": 1.0,
     }
-    return tuple(f"ε = {within:.4g} in the gradient is not below {name} = {x:.4g}" for name, x in limits.items() if within >= x)
+    shown = f"ε = {within:.4g} in the gradient"
+    return tuple(f"{shown} is not below {name} = {x:.4g}" for name, x in limits.items() if within >= x)
 
 
 def theorem_3(

@@ -17,21 +17,24 @@ STEPS = 400
 
 def value(w: Pair) -> Real:
     """ℓ(w) = w₁²/(1+w₂²/2) + w₂²/2."""
-    return w[0] ** 2 / (1 + w[1] ** 2 / 2) + w[1] ** 2 / 2
+    return w[0] * w[0] / (1 + w[1] * w[1] / 2) + w[1] * w[1] / 2
 
 
 def gradient(w: Pair) -> Pair:
     """∇ℓ, a = 1 + w₂²/2: (2w₁/a, w₂(1 − w₁²/a²))."""
-    a = 1 + w[1] ** 2 / 2
-    return 2 * w[0] / a, w[1] * (1 - (w[0] / a) ** 2)
+    # Products, not powers: a ball that holds 0 has no x**2 in python-flint.
+    a = 1 + w[1] * w[1] / 2
+    share = w[0] / a
+    return 2 * share, w[1] * (1 - share * share)
 
 
 def sharpness(w: Pair, n: Numbers) -> Real:
     """‖∇²ℓ(w)‖."""
-    a = 1 + w[1] ** 2 / 2
-    xx, xy = 2 / a, -2 * w[0] * w[1] / a**2
-    yy = 1 - w[0] ** 2 / a**2 + 2 * w[0] ** 2 * w[1] ** 2 / a**3
-    return abs(xx + yy) / 2 + n.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    a = 1 + w[1] * w[1] / 2
+    share = w[0] / a
+    xx, xy = 2 / a, -2 * share * w[1] / a
+    yy = 1 - share * share + 2 * share * share * w[1] * w[1] / a
+    return abs(xx + yy) / 2 + norm(n, [(xx - yy) / 2, xy])
 
 
 def sam(w: Pair, eta: Real, rho: Real, n: Numbers) -> Pair:

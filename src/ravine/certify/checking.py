@@ -41,7 +41,7 @@ def check(path: str | Path) -> str:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a certificate that can be read ({type(error).__name__})") from None
-    checks = {"quadratic": _quadratic, "section 6": _section6}
+    checks = {"quadratic": _quadratic, "section 6": section6}
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("kind") not in checks:
         raise ValueError(f"{path}: not a {FORMAT}")
     try:
@@ -100,12 +100,13 @@ def _quadratic(arb: Any, data: dict[str, Any]) -> None:
     factor = factor + eta * rho * top**2 * away * (top + max(others, key=float)) / (half * top * reach)
     if not (distance <= away and reach > 0 and factor <= arb(data["factor"]) and arb(data["factor"]) < 1):
         raise Invalid(end, "contraction to the cycle does not follow")
-    if not away <= eps * (1 + arb("1e-6")):
+    if not away <= eps:
         raise Invalid(end, "the distance is not the one claimed")
 
 
 def _length(arb: Any, values: list[Any]) -> Any:
-    return sum((x * x for x in values), arb(0)).sqrt()
+    total: Any = sum((x * x for x in values), arb(0))
+    return total.sqrt()
 
 
 class _Dual:
@@ -145,7 +146,8 @@ def _sam(x: _Dual, y: _Dual, eta: Any, rho: Any) -> tuple[_Dual, _Dual]:
     return x + g[0] * -eta, y + g[1] * -eta
 
 
-def _section6(arb: Any, data: dict[str, Any]) -> None:
+def section6(arb: Any, data: dict[str, Any]) -> None:
+    """Existence and uniqueness in the box, period two, and stability; raises `Invalid` at the stage that fails."""
     eta, rho, radius = arb(data["eta"]), arb(data["rho"]), arb(data["radius"])
     centre, y = [arb(x) for x in data["centre"]], [[arb(x) for x in row] for row in data["preconditioner"]]
     if not (0 < eta < 1 and rho > 0 and radius > 0):
