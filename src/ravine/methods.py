@@ -23,8 +23,12 @@ def gradient_norm(g: Array) -> float:
     return largest * float(xp.linalg.vector_norm(g / largest))
 
 
-def _check(name: str, value: float, holds: bool, cure: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not holds:
+def _check(name: str, value: float, admissible: Callable[[float], bool], cure: str) -> None:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not (math.isfinite(value) and admissible(value))
+    ):
         raise ValueError(f"{name} = {value!r}: {cure}")
 
 
@@ -45,8 +49,8 @@ class Method(ABC):
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        _check("eta", self.eta, self.eta > 0, "the step size must be a positive number")
-        _check("momentum", self.momentum, 0 <= self.momentum < 1, "the momentum must lie in [0, 1)")
+        _check("eta", self.eta, lambda eta: eta > 0, "the step size must be a positive number")
+        _check("momentum", self.momentum, lambda m: 0 <= m < 1, "the momentum must lie in [0, 1)")
 
     @abstractmethod
     def descent(self, grad: Gradient, w: Array, g: Array) -> Array:
@@ -98,7 +102,7 @@ class SGD(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check("sigma", self.sigma, self.sigma >= 0, "the noise's scale must be a number ≥ 0")
+        _check("sigma", self.sigma, lambda sigma: sigma >= 0, "the noise's scale must be a number ≥ 0")
 
     def descent(self, grad: Gradient, w: Array, g: Array) -> Array:
         return g
@@ -122,7 +126,7 @@ class SAM(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check("rho", self.rho, self.rho >= 0, "the radius must be a number ≥ 0")
+        _check("rho", self.rho, lambda rho: rho >= 0, "the radius must be a number ≥ 0")
 
     def descent(self, grad: Gradient, w: Array, g: Array) -> Array:
         norm = gradient_norm(g)
@@ -145,7 +149,7 @@ class USAM(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check("rho", self.rho, self.rho >= 0, "the ascent step must be a number ≥ 0")
+        _check("rho", self.rho, lambda rho: rho >= 0, "the ascent step must be a number ≥ 0")
 
     def descent(self, grad: Gradient, w: Array, g: Array) -> Array:
         return g if self.rho == 0 else grad(w + self.rho * g)

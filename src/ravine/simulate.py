@@ -255,11 +255,10 @@ def _compiled(
             first = steps
         except KeyboardInterrupt:
             record.interrupted_step = first
-    known = record.w
     if record.interrupted_step >= 0:
         # The chunk that was cut short may be half there.
         record.w[:, record.interrupted_step // every + 1 :] = np.nan
-    loop.evaluate(known, data, record.loss, record.grad_norm)
+    loop.evaluate(record.w, data, record.loss, record.grad_norm)
     return _finished(objective, method, record, steps, every, seed)
 
 
@@ -268,7 +267,7 @@ def _through_oracles(
 ) -> xr.Dataset:
     """One run through the oracles, in the objective's own array library."""
     xp = array_namespace(start)
-    dtype = np.dtype(str(start.dtype).rpartition(".")[2])
+    dtype = _numpy_dtype(start)
     _check_size(1, steps // every + 1, objective.dimension)
     record = _Record.empty(1, steps // every + 1, objective.dimension, dtype)
     smallest = float(np.finfo(dtype).smallest_normal)
@@ -276,39 +275,52 @@ def _through_oracles(
     w, velocity = start, xp.zeros_like(start)
     k = 0
     try:
-        for k in range(steps + 1):
-            g = objective.grad(w)
-            norm = gradient_norm(g)
-            if k % every == 0:
-                record.w[0, k // every] = _as_numpy(w)
-                record.loss[0, k // every] = float(objective.value(w))
-                record.grad_norm[0, k // every] = norm
-            if not math.isfinite(norm):
-                finite = bool(xp.all(xp.isfinite(w)))
-                record.event[0] = loops.UNDEFINED if math.isnan(norm) and finite else loops.DIVERGED
-                record.event_step[0] = k
-                break
-            if norm == 0.0 and record.vanished_step[0] < 0:
-                record.vanished_step[0] = k
-            if k == steps:
-                break
-            samples = _noise(method, [generator], 1, objective.dimension)
-            noise = xp.asarray(samples[0, 0], dtype=start.dtype, device=start.device) if samples.size else None
-            w, velocity = method.step(objective.grad, w, g, velocity, noise)
-            tiny = (xp.abs(w) < smallest) & (w != 0)
-            if bool(xp.any(tiny)):
-                w = xp.where(tiny, xp.zeros_like(w), w)
-                unseen = _as_numpy(tiny) & (record.underflow_step[0] < 0)
-                record.underflow_step[0, unseen] = k + 1
-            if progress is not None:
-                progress(k + 1, steps)
+        # Overflow is divergence: a status, not a warning.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for k in range(steps + 1):
+                if k % every == 0:
+                    record.w[0, k // every] = _as_numpy(w, dtype)
+                if not bool(xp.all(xp.isfinite(w))):
+                    record.event[0] = loops.UNDEFINED if bool(xp.any(xp.isnan(w))) else loops.DIVERGED
+                    record.event_step[0] = k
+                    break
+                g = objective.grad(w)
+                norm = gradient_norm(g)
+                if k % every == 0:
+                    record.loss[0, k // every] = float(objective.value(w))
+                    record.grad_norm[0, k // every] = norm
+                if not math.isfinite(norm):
+                    record.event[0] = loops.UNDEFINED if math.isnan(norm) else loops.DIVERGED
+                    record.event_step[0] = k
+                    break
+                if norm == 0.0 and record.vanished_step[0] < 0:
+                    record.vanished_step[0] = k
+                if k == steps:
+                    break
+                samples = _noise(method, [generator], 1, objective.dimension)
+                noise = xp.asarray(samples[0, 0], dtype=start.dtype, device=start.device) if samples.size else None
+                w, velocity = method.step(objective.grad, w, g, velocity, noise)
+                tiny = (xp.abs(w) < smallest) & (w != 0)
+                if bool(xp.any(tiny)):
+                    w = xp.where(tiny, xp.zeros_like(w), w)
+                    unseen = _as_numpy(tiny, np.dtype(bool)) & (record.underflow_step[0] < 0)
+                    record.underflow_step[0, unseen] = k + 1
+                if progress is not None:
+                    progress(k + 1, steps)
     except KeyboardInterrupt:
         record.interrupted_step = k
     return _finished(objective, method, record, steps, every, seed)
 
 
-def _as_numpy(array: Any) -> np.ndarray:
-    return np.asarray(to_device(array, "cpu"))
+def _numpy_dtype(array: Any) -> np.dtype:
+    name = str(array.dtype).rpartition(".")[2]
+    # NumPy has no bfloat16; float32 holds its values exactly.
+    return np.dtype("float32" if name == "bfloat16" else name)
+
+
+def _as_numpy(array: Any, dtype: np.dtype) -> np.ndarray:
+    xp = array_namespace(array)
+    return np.asarray(to_device(xp.astype(array, getattr(xp, dtype.name)), "cpu"))
 
 
 def _finished(objective: Objective, method: Method, record: _Record, steps: int, every: int, seed: int) -> xr.Dataset:

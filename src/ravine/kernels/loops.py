@@ -40,6 +40,8 @@ def rescaled_norm(g, n):
     """Scale g in place by a power of two that keeps its squares in range; return the new norm and the factor."""
     largest = 0.0
     for i in range(n):
+        if isnan(g[i]):
+            return g[i], 1.0
         largest = max(largest, abs(g[i]))
     if largest == 0.0 or isinf(largest):
         return largest, 1.0

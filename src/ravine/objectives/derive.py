@@ -12,6 +12,7 @@ formula's, where differentiating the whole expression would multiply it with eve
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import sympy
@@ -174,9 +175,14 @@ class _Program:
         """The symbol that holds `operation`.
 
         What was computed before is not computed again, also inside `operation`: the derivative of
-        exp(x) finds its exp(x). A multiple of a symbol stays as it is, so that ½·(2x) becomes x.
+        exp(x) finds its exp(x). A multiple of a symbol stays as it is, so that ½·(2x) becomes x; for the
+        same reason a common power of two is taken out of a sum, which rounds nothing.
         """
         operation = operation.xreplace(self._known)
+        if operation.is_Add:
+            content, rest = operation.as_content_primitive()
+            if content != 1 and math.frexp(content.p)[0] == 0.5 and math.frexp(content.q)[0] == 0.5:
+                return content * self.assign(rest)
         if operation.is_Number or operation.as_coeff_Mul()[1].is_Symbol:
             return operation
         if operation in self._known:

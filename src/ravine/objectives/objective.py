@@ -80,9 +80,10 @@ def finite_vector(w: Array, dimension: int, name: str) -> np.ndarray:
     try:
         vector = np.asarray(w, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected {dimension} numbers, got {w!r:.60}") from None
+        raise ValueError(f"{name}: give a vector of length {dimension}, not {w!r:.60}") from None
     if vector.shape != (dimension,):
-        raise ValueError(f"{name}: expected {dimension} numbers, got shape {vector.shape}")
+        got = f"length {vector.size}" if vector.ndim == 1 else f"shape {vector.shape}"
+        raise ValueError(f"{name}: give a vector of length {dimension}, not {got}")
     if not np.isfinite(vector).all():
         raise ValueError(f"{name}: entry {int(np.argmin(np.isfinite(vector)))} is not finite; give finite numbers")
     return vector

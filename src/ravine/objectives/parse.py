@@ -271,8 +271,10 @@ def parse(formula: str, variables: Sequence[str] | None = None) -> Formula:
             warnings.simplefilter("ignore")
             body = ast.parse(text[blanks:], mode="eval").body
     except SyntaxError as error:
-        position = blanks + max(0, (error.offset or 1) - 1)
-        raise FormulaError(formula, min(position, len(formula) - 1), f"not a formula ({error.msg})") from None
+        if not error.offset:
+            raise FormulaError(formula, len(formula.rstrip()) - 1, "the formula ends too early") from None
+        position = min(blanks + error.offset, len(formula)) - 1
+        raise FormulaError(formula, position, f"not a formula ({error.msg})") from None
     except (RecursionError, MemoryError, ValueError):
         raise FormulaError(formula, 0, f"nested too deeply; at most {MAX_DEPTH} levels") from None
     for node in ast.walk(body):

@@ -27,7 +27,8 @@ class _Quadratic(Objective):
 
     def value(self, w: Array) -> float:
         w = self.point(w)
-        return 0.5 * float(w @ self.apply(w))
+        with np.errstate(over="ignore"):
+            return 0.5 * float(w @ self.apply(w))
 
     def grad(self, w: Array) -> np.ndarray:
         return self.apply(self.point(w))

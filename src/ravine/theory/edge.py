@@ -53,7 +53,8 @@ def usam_stable(lam: ArrayLike, eta: float, rho: float) -> np.ndarray:
 def heavy_ball_amplitude(lam: float, eta: float, rho: float, momentum: float) -> float:
     """Half-width ηρλ/(2(1+m) − ηλ) of the bounce of SAM with heavy ball, in ‖w‖; NaN where ηλ ≥ 2(1+m).
 
-    From −A = A − ηλ(A+ρ) + m(A − (−A)).
+    From −A = A − ηλ(A+ρ) + m(A − (−A)). The 2-cycle attracts its neighbourhood for every m < 1; from about m = 0.4 on,
+    wider orbits (+ + − −, and longer) attract as well, so that a run need not end in it.
 
     Raises
     ------

@@ -1,0 +1,139 @@
+"""Pictures of Runs. They read a Run and an Objective; the core knows none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ravine import schema
+from ravine.extras import require
+from ravine.files import write_beside
+from ravine.objectives import Objective
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart with any colour vision, and in grey by lightness.
+BLUE, GREEN, ORANGE, VERMILION, PURPLE, GREY = "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#6b6b6b"
+COLOURS = {"sam": BLUE, "gd": GREEN, "sgd": GREEN, "usam": ORANGE}
+MARKERS = {"sam": "o", "gd": "s", "sgd": "s", "usam": "^"}
+NAMES = {"sam": "SAM", "gd": "gradient descent", "sgd": "SGD", "usam": "USAM"}
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ravine",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The house's drawing style, for the block.
+
+    Raises
+    ------
+    MissingExtra
+        If matplotlib is not installed.
+    """
+    require("matplotlib", "report")
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def new_figure(width: float, height: float, layout: Any = "constrained") -> Figure:
+    """An empty figure of the given size in inches, outside any window system."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout=layout)
+
+
+def contours(ax: Axes, objective: Objective, x: tuple[float, float], y: tuple[float, float], levels: Any = 14) -> None:
+    """Contours of a two-dimensional loss over a rectangle."""
+    across, up = np.linspace(*x, 81), np.linspace(*y, 81)
+    values = np.array([[objective.value(np.array([a, b])) for a in across] for b in up])
+    ax.contour(across, up, values, levels=levels, colors="#b5b5b5", linewidths=0.7)
+    ax.set_xlim(*x)
+    ax.set_ylim(*y)
+
+
+def path(ax: Axes, run: xr.Dataset, index: int = 0, label: str | None = None, **style: Any) -> None:
+    """The iterates of one run in the plane of its first two coordinates, joined in order."""
+    method = str(run["method"].values[index])
+    w = run["w"].values[index]
+    options = {"color": COLOURS.get(method, PURPLE), "marker": MARKERS.get(method, "D"), "markersize": 3.5}
+    options |= {"linewidth": 0.7, "label": label or NAMES.get(method, method)} | style
+    ax.plot(w[:, 0], w[:, 1], **options)
+
+
+def frame(points: np.ndarray, margin: float = 0.12) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Limits of x and y around points of shape (…, 2), the finite ones."""
+    flat = points.reshape(-1, 2)
+    flat = flat[np.isfinite(flat).all(axis=1)]
+    low, high = flat.min(axis=0), flat.max(axis=0)
+    pad = margin * np.maximum(high - low, 1e-3 * np.maximum(1.0, np.abs(high)))
+    return (low[0] - pad[0], high[0] + pad[0]), (low[1] - pad[1], high[1] + pad[1])
+
+
+def figure_of(run: xr.Dataset, objective: Objective) -> Figure:
+    """One picture of a Run: the path over the loss's contours in two dimensions, and loss and ‖∇ℓ‖ against the step."""
+    flat = run.sizes["coord"] == 2
+    # Fixed margins: finding them by drawing twice would double the time of `ravine simulate --plot`.
+    figure = new_figure(10 if flat else 7, 4, layout="none")
+    axes = list(figure.subplots(1, 2 if flat else 1, squeeze=False)[0])
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.13, top=0.86, wspace=0.2)
+    if flat:
+        ax = axes[0]
+        contours(ax, objective, *frame(run["w"].values))
+        for k in range(run.sizes["run"]):
+            path(ax, run, k)
+        ax.set(xlabel="w₁", ylabel="w₂", title="iterates over contours of the loss")
+        ax.legend()
+    ax = axes[-1]
+    for k in range(run.sizes["run"]):
+        method = str(run["method"].values[k])
+        colour, name = COLOURS.get(method, PURPLE), NAMES.get(method, method)
+        ax.plot(run["step"], run["grad_norm"].isel(run=k), color=colour, label=f"{name}: gradient norm")
+        ax.plot(run["step"], run["loss"].isel(run=k), color=colour, linestyle="--", label=f"{name}: loss")
+    if float(run["loss"].min()) >= 0 and float(run["grad_norm"].max()) > 0:
+        from matplotlib.ticker import LogFormatter, NullFormatter
+
+        ax.set_yscale("log")
+        # Plain "1e-05": typeset powers of ten cost a quarter of a second.
+        ax.yaxis.set_major_formatter(LogFormatter())
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set(xlabel="step", title="loss (dashed) and gradient norm (solid)")
+    ax.legend(fontsize=8)
+    words = schema.statuses(run)
+    figure.suptitle("; ".join(sorted(set(words)))[:160], fontsize=9, color=GREY)
+    return figure
+
+
+def save(figure: Figure, path: str | Path, *, force: bool = False, formats: Sequence[str] = ()) -> None:
+    """Write a figure; the file's ending says the format (svg, png, pdf).
+
+    Raises
+    ------
+    ValueError
+        If the file exists and `force` is not set, or the ending is none of these.
+    """
+    ending = Path(path).suffix.lower().lstrip(".")
+    if ending not in ("svg", "png", "pdf"):
+        raise ValueError(f"{path}: a picture's name ends in .svg, .png or .pdf")
+    with write_beside(path, force=force) as temporary:
+        # A date inside the file would make equal pictures differ.
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending)
+        figure.savefig(temporary, format=ending, dpi=150, metadata=metadata)

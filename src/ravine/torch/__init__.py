@@ -1,0 +1,11 @@
+"""Ravine for PyTorch networks."""
+
+from __future__ import annotations
+
+from ravine.extras import require
+
+require("torch", "torch")
+
+from ravine.torch.network import Network, network  # noqa: E402 (after the check that names the extra)
+
+__all__ = ["Network", "network"]
