@@ -10,10 +10,10 @@ from ravine.claims import audit, find, ledger
 from ravine.claims.page import markdown, summary
 
 FALLEN = [
-    "lemma-5.1", "lemma-5.2", "eq-4", "lemma-6.2", "lemma-6.3", "lemma-7.1", "lemma-7.2", "eq-6", "lemma-7.5", "lemma-7.6",
-    "proposition-8.3", "remark-9.2", "lemma-11.2", "lemma-14.1", "lemma-14.2", "lemma-14.3", "lemma-14.4", "lemma-16.1",
-    "eq-8", "eq-9", "eq-11", "lemma-17", "lemma-18", "lemma-19", "theorem-1.2", "theorem-2", "theorem-3", "theorem-21.1",
-    "eq-17", "section-6.2", "section-6.3",
+    "lemma-5.1", "lemma-5.2", "eq-4", "lemma-6.2", "lemma-6.3", "lemma-7.1", "lemma-7.2", "eq-6", "lemma-7.5",
+    "lemma-7.6", "proposition-8.3", "remark-9.2", "lemma-11.2", "lemma-14.1", "lemma-14.2", "lemma-14.3",
+    "lemma-14.4", "lemma-16.1", "eq-8", "eq-9", "eq-11", "lemma-17", "lemma-18", "lemma-19", "theorem-1.2",
+    "theorem-2", "theorem-3", "theorem-21.1", "eq-17", "section-6.2", "section-6.3",
 ]  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def outcomes():
 
 
 def test_every_numbered_statement_is_in_the_ledger():
-    equations = {f"eq-{k}" for k in range(1, 19)} - {"eq-14", "eq-13"} | {"eq-13", "eq-14"}
+    equations = {f"eq-{k}" for k in range(1, 19)}
     lemmas = {f"lemma-{k}" for k in (4, 5, 6, 7, 10, 11, 13, 14, 16, 17, 18, 19, 20)}
     others = {
         "theorem-1",
@@ -37,7 +37,7 @@ def test_every_numbered_statement_is_in_the_ledger():
     }
     figures = {f"figure-{k}" for k in range(1, 6)} | {"section-6"}
     for name in equations | lemmas | others | figures:
-        assert find([name])
+        assert any(statement.printed is not None for statement in find([name])), name
 
 
 @pytest.mark.parametrize("key", FALLEN)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import quadratic_sam
 
+from naive import quadratic_sam
 from ravine.theory import bounds
 
 LAM = np.array([1.0, 0.9, 0.8])
@@ -162,8 +162,14 @@ def test_bounds_agree_with_the_ledger():
 
 @pytest.mark.parametrize(
     ("lam", "eta", "rho", "word"),
-    [([1, 1], 0.2, 1, "merge"), ([1, 0.5], 0.5, 1, "1/\\(2λ₁\\)"), ([1], 0.2, 1, "two"), ([1, 0], 0.2, 1, "λ_d"), ([1, 0.5], 0.2, 0, "rho")],
-)  # fmt: skip
+    [
+        ([1, 1], 0.2, 1, "merge"),
+        ([1, 0.5], 0.5, 1, r"1/\(2λ₁\)"),
+        ([1], 0.2, 1, "two"),
+        ([1, 0], 0.2, 1, "λ_d"),
+        ([1, 0.5], 0.2, 0, "rho"),
+    ],
+)
 def test_settings_outside_section_4_are_refused_with_the_cure(lam, eta, rho, word):
     with pytest.raises(ValueError, match=word):
         bounds.spectrum(lam, eta, rho)

@@ -56,7 +56,7 @@ def prove(
     -------
     Certificate
         `arrival` is the first step from which the enclosure shows it: no earlier than the true arrival, and equal to
-        it unless the run passes ε by less than the enclosure's radius.
+        it unless the run passes ε by less than ε/500.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def _attempt(
                 return _conclude(given, bits, norms, radii, arrival, t, away, factor)
         else:
             arrival = -1
-        if radius > eps / 4 or (radius > amplitude / 8 and distance is not None):
+        if radius > eps / 1000 or (radius > amplitude / 8 and distance is not None):
             return f"step {t}: the enclosure has grown to {float(radius):.3g}"
         near = size.mid().str(digits, radius=False)
         norms.append(near)

@@ -164,15 +164,19 @@ def shrink(statement: Statement, claim: Claim, found: Refutation, budget: int = 
 
 def _in_units(instance: Instance) -> Instance:
     """The same quadratic run in units in which λ₁ = 1 and ρ = 1, to four digits."""
-    if not {"lam", "eta", "rho", "v"} <= instance.keys():
+    if not {"lam", "eta", "rho"} <= instance.keys() or {"w", "R"} & instance.keys():
         return instance
     top, rho = instance["lam"][0], instance["rho"]
-    return instance | {
-        "lam": tuple(digits(x / top, 4) for x in instance["lam"]),
-        "eta": digits(instance["eta"] * top, 4),
-        "rho": 1.0,
-        "v": tuple(digits(x / (top * rho), 4) for x in instance["v"]),
-    }
+    moved = {"v": tuple(digits(x / (top * rho), 4) for x in instance["v"])} if "v" in instance else {}
+    return (
+        instance
+        | moved
+        | {
+            "lam": tuple(digits(x / top, 4) for x in instance["lam"]),
+            "eta": digits(instance["eta"] * top, 4),
+            "rho": 1.0,
+        }
+    )
 
 
 def _shorter(instance: Instance) -> Iterator[Instance]:

@@ -1025,7 +1025,7 @@ STATEMENTS = (
         ),
         corrected=Claim(latex=r"2\lceil T\rceil\text{ for }\tfrac2{\eta\lambda_d}[\ldots]_+", margin=_eq13(True)),
         scope="Δ the run's own",
-        repair="as (4)",
+        repair="T₀ may be ⌈T⌉, as in (4); λ₁‖w₀‖ ≥ ‖v₀‖ leaves slack that has covered it on every run tried",
         cost=2,
     ),
     Statement(
