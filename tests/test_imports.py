@@ -28,11 +28,11 @@ ROOMS = {
         "extras", "methods", "objectives", "observe", "plots", "simulate", "spectrum", "theory", "torch",
     },
     "report": {"experiments", "extras", "plots", "version"},
-    "claims": {"extras", "methods"},
+    "claims": {"extras", "generated", "methods"},
     "certify": {"extras", "files", "theory"},
     "cli": {
-        "certify", "claims", "experiments", "extras", "files", "methods", "objectives", "plots", "report", "schema", "simulate", "theory",
-        "version",
+        "certify", "claims", "experiments", "extras", "files", "methods", "objectives", "plots", "report", "schema",
+        "simulate", "theory", "version",
     },
 }  # fmt: skip
 # What may be imported, and by which rooms only.

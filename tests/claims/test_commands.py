@@ -110,6 +110,25 @@ def test_certify_writes_a_proof_that_checks_and_names_the_step_of_a_tampered_one
     assert "--force" in str(again.exception)
 
 
+def test_an_interrupted_audit_prints_what_is_done_and_leaves_the_page(ravine, tmp_path, monkeypatch):
+    from ravine import claims
+
+    def stops(statements, *, progress, **options):
+        (first,) = claims.trial.audit(statements[:1], **options)
+        progress(first)
+        raise KeyboardInterrupt
+
+    page = tmp_path / "page.md"
+    page.write_text("<!-- verdicts: begin -->\nstale\n<!-- verdicts: end -->", encoding="utf-8")
+    monkeypatch.setattr(claims, "audit", stops)
+    result = ravine("audit", "eq-9", "eq-10", "--samples", "20", "--json", "--page", str(page))
+    assert result.exit_code == 130
+    report = json.loads(result.stdout)
+    assert report["complete"] is False
+    assert [row["key"] for row in report["statements"]] == ["eq-9"]
+    assert "stale" in page.read_text(encoding="utf-8")
+
+
 def test_certify_says_what_it_could_not_decide(ravine):
     result = ravine("certify", "--section-6", "--eta", "0.2", "--rho", "0.8")
     assert result.exit_code == 1

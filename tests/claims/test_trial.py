@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -100,6 +102,12 @@ def test_shrinking_keeps_a_tenth_of_the_violation():
     assert len(small.instance["lam"]) == 2
 
 
+def test_a_seed_that_refutes_is_shown_as_it_stands():
+    seed = {"lam": (3.21, 1.73, 0.91), "eta": 0.1533, "rho": 0.77}
+    claim = Claim(latex="", margin=_beta_below(Fraction(51, 100)).margin, seeds=(seed,))
+    assert judge(_statement(claim), claim, 10, 0).instance == seed
+
+
 def test_parameters_of_the_user_are_used_or_reported_as_outside_never_moved():
     given = {"lam": (1.0, 0.5), "eta": 0.7, "rho": 1.0, "start": (2.0, 2.0)}
     outcomes = audit(find(["lemma-5.2", "ours-descent"]), samples=20, given=given)
@@ -117,6 +125,13 @@ def test_verdicts_do_not_depend_on_processes_or_repetition():
     first, again = audit(chosen, samples=60), audit(chosen, samples=60)
     assert first == again
     assert audit(chosen, samples=60, jobs=2) == first
+
+
+def test_a_trial_leaves_nothing_where_it_is_held(tmp_path):
+    code = "from ravine.claims import audit, find; print(len(audit(find(['lemma-13', 'eq-4']), samples=30)))"
+    out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert out == "2\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_statements_list_the_known_ones_and_a_name_stands_for_its_parts():

@@ -6,10 +6,12 @@ hypothesis is as certainly met; what no ball decides is not a refutation, howeve
 
 from __future__ import annotations
 
+import os
 import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from typing import Any
@@ -20,11 +22,13 @@ from ravine.claims.ledger import Claim, Statement, Untested, find
 from ravine.claims.numbers import Balls, Exact, Floats, Numbers, Undecided, precision
 from ravine.claims.samplers import Draw, Instance, digits
 from ravine.extras import require
+from ravine.generated import cache_directory
 
 PRECISIONS = (128, 512, 2048, 8192)
 _NOISE = 1e-7  # what Hypothesis is asked to beat; any negative float of the other searches is looked at
 _UNITS = 24
 _KEPT = 6
+_GRID = tuple(k / 100 for k in range(101))
 
 
 @dataclass(frozen=True)
@@ -117,13 +121,15 @@ def _below_zero(ball: Any) -> float:
 
 
 def _evaluate(statement: Statement, claim: Claim, instance: Instance, n: Numbers) -> Any:
-    """The margin, or None where a hypothesis is not certainly met."""
+    """The margin, or None where a hypothesis is not met; raises `Undecided` where one cannot be told."""
     hypotheses = dict(statement.hypotheses(instance, n))
     if claim.also is not None:
         hypotheses |= claim.also(instance, n)
-    for value in hypotheses.values():
-        if not value > 0:
+    for name, value in hypotheses.items():
+        if value <= 0:
             return None
+        if not value > 0:
+            raise Undecided(name)
     return claim.margin(instance, n)
 
 
@@ -306,7 +312,8 @@ def judge(
         _deepen(search, max(20, samples // 8))
         found = search.refutation()
     if found is not None:
-        if not given:
+        # A seed is a counterexample chosen by hand: simple already, and to the point.
+        if not given and found.instance not in claim.seeds:
             found = shrink(statement, claim, found)
         if claim.proof is not None and not given:
             raise AssertionError(f"{statement.key}: a claim with a proof has the counterexample {found}")
@@ -324,16 +331,27 @@ def _shapes(search: _Search, seed: int, examples: int) -> None:
     """Hypothesis: streams of units with repeated, extreme and round entries."""
     hypothesis = require("hypothesis", "certify")
     st = hypothesis.strategies
-    streams = st.lists(st.integers(0, 100).map(lambda k: k / 100), min_size=search.used, max_size=search.used)
+    streams = st.lists(st.sampled_from(_GRID), min_size=search.used, max_size=search.used)
     settings = hypothesis.settings(
         max_examples=examples, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
     )
-    try:
+    with _elsewhere(), suppress(hypothesis.errors.NoSuchExample):
         hypothesis.find(
             streams, lambda units: search.look(units) < -_NOISE, settings=settings, random=random.Random(seed)
         )
-    except hypothesis.errors.NoSuchExample:
-        return
+
+
+@contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Hypothesis keeps a folder where the command was given; keep it with the other generated files instead."""
+    name = "HYPOTHESIS_STORAGE_DIRECTORY"
+    configuration = require("hypothesis.configuration", "certify")
+    kept = getattr(configuration, "__hypothesis_home_directory", None)
+    configuration.set_hypothesis_home_dir(os.environ.get(name) or cache_directory() / "hypothesis")
+    try:
+        yield
+    finally:
+        configuration.set_hypothesis_home_dir(kept)
 
 
 def _deepen(search: _Search, evaluations: int) -> None:

@@ -1059,7 +1059,7 @@ STATEMENTS = (
             also=_range3,
         ),
         scope="starts uniform on a small ball about w₀: the run from its centre; where the count is negative, t = 0 for "
-        "every start of the ball. " + _FOLLOWED,
+        "every start of the ball; " + _FOLLOWED,
         repair="the density of v₀ = Λw₀ is A/∏λᵢ; T₀ is missing; ε's range must be Lemma 19's at λ_dε. The first term's 6 "
         "stands: with lemma-11.2's 2 it is 4(2−ηλ_d)/(2−ηλ₁) ≤ 16/3",
         cost=8,
@@ -1074,7 +1074,7 @@ STATEMENTS = (
             margin=_theorem1,
         ),
         scope="it asks for some polynomials p, p′: checked with p(x) = 10x and ε at most the least of p′'s arguments, on "
-        "single starts. " + _FOLLOWED,
+        "single starts; " + _FOLLOWED,
         cost=8,
     ),
     Statement(
@@ -1107,7 +1107,8 @@ STATEMENTS = (
         ),
         scope="single starts, followed until within ε of the cycle; the counterexample stands for every start on the sphere "
         "‖Λw₀‖ = γ₁, which carries atomless laws. Starts that meet ‖v_t‖ = γ₁ later are met with probability 0",
-        repair="atomless laws may sit on ‖Λw₀‖ = γ₁, whence v_{1,1} = 0; a density is needed, a moment is not",
+        repair="atomless laws may sit on ‖Λw₀‖ = γ₁, whence v_{1,1} = 0. With 'continuous' for 'has a density' the print stands; the moment "
+        "is not needed",
         cost=8,
     ),
 )

@@ -343,29 +343,20 @@ def _clear(printed: bool):
     return margin
 
 
-def _log_display(at: Instance, n: Numbers) -> Real:
-    law, radius, density, delta = Law(at, n), n.of(at["R"]), n.of(at["A"]), n.of(at["delta"])
-    if not n.less(law.b, radius):
-        raise Untested
-    x, d = law.eta * law.least, law.size
-    ratio = plus(n, n.log(radius / law.b))
-    per_step = n.log(9 * radius**3 / law.gamma[0] ** 3) + (d + 3) * n.log(6 / x)
-    claimed = ratio * per_step / x + (
-        n.log(n.of(4))
-        + n.of(d) / 2 * n.log(n.pi())
-        + (d - 1) * n.log(2 * law.gamma[0])
-        + n.log(ratio * density / (delta * x))
-        - n.lgamma(n.of(d) / 2)
-    )
-    exact = -log_clearance(law, radius, density, delta, least_steps=1, sharp=False)
-    return (claimed - exact) / (1 + abs(exact))
+def _log_display(rounded: bool):
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, radius, density, delta = Law(at, n), n.of(at["R"]), n.of(at["A"]), n.of(at["delta"])
+        if not n.less(law.b, radius):
+            raise Untested
+        x, d = law.eta * law.least, law.size
+        steps = n.log(radius / law.b) / x + (1 if rounded else 0)
+        per_step = n.log(9 * radius**3 / law.gamma[0] ** 3) + (d + 3) * n.log(6 / x)
+        surface = n.of(d) / 2 * n.log(n.pi()) + (d - 1) * n.log(2 * law.gamma[0]) - n.lgamma(n.of(d) / 2)
+        claimed = steps * per_step + n.log(4 * steps * density / delta) + surface
+        exact = -log_clearance(law, radius, density, delta, least_steps=1, sharp=False)
+        return (claimed - exact) / (1 + abs(exact))
 
-
-def _log_display_rounded(at: Instance, n: Numbers) -> Real:
-    """With T̄₀ for [log(R/b)]₊/(ηλ_d) the display is the definition's logarithm; checked is T̄₀ ≤ T + 1."""
-    law = Law(at, n)
-    bound = time_bound(law, n.of(at["R"]))
-    return bound + 1 - n.ceil(bound)
+    return margin
 
 
 STATEMENTS = (
@@ -521,12 +512,12 @@ STATEMENTS = (
         hypotheses=_density_hypotheses,
         printed=Claim(
             latex=r"\log\frac1\Delta\le\frac{[\log(R/b)]_+\log\frac{9\cdot6^{d+3}R^3}{(\eta\lambda_d)^{d+3}\gamma_1^3}}{\eta\lambda_d}+\log\frac{4\pi^{d/2}(2\gamma_1)^{d-1}[\log(R/b)]_+A}{\Gamma(d/2)\delta\eta\lambda_d}",
-            margin=_log_display,
+            margin=_log_display(False),
         ),
         corrected=Claim(
-            latex=r"\text{the same with }\bar T_0\text{ for }[\log(R/b)]_+/(\eta\lambda_d),\ \bar T_0<T+1",
-            margin=_log_display_rounded,
+            latex=r"\text{the same with }1+\log(R/b)/(\eta\lambda_d)\text{ for }[\log(R/b)]_+/(\eta\lambda_d),\ R>b",
+            margin=_log_display(True),
         ),
-        repair="T̄₀ = ⌈T⌉ is at least T, not at most: the display must keep the ceiling",
+        repair="T̄₀ = ⌈T⌉ is at least T, not at most: it is below T + 1",
     ),
 )

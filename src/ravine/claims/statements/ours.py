@@ -12,6 +12,7 @@ from ravine.claims.statements.descent import LONGEST
 from ravine.claims.statements.drift import Loss, loss
 from ravine.claims.statements.potential import _descends, _descends_proof
 from ravine.claims.statements.properties import vector
+from ravine.claims.statements.section6 import sam
 
 
 def _wide(draw: Draw) -> Instance:
@@ -166,6 +167,59 @@ def _drift_proof() -> str:
     return proofs.identities(*pairs) + ": the coefficients of ρ and ρ² on every such loss"
 
 
+def _axis_draw(draw: Draw) -> Instance:
+    eta = draw.uniform("eta", 0.02, 0.9)
+    return {"eta": eta, "rho": float(draw.given.get("rho", digits((1 - eta) * draw.log("", 0.05, 3))))}
+
+
+def _axis(at: Instance, n: Numbers) -> dict[str, Real]:
+    eta, rho = n.of(at["eta"]), n.of(at["rho"])
+    half = eta * rho / (1 - eta)
+    return {
+        "η > 0": eta,
+        "η < 1": 1 - eta,
+        "ρ > 0": rho,
+        "ρ ≠ 1 − η": abs(1 - eta - rho),
+        "(ηρ/(1−η))² < (1+η)/(1−η)": (1 + eta) / (1 - eta) - half * half,
+    }
+
+
+def _threshold(at: Instance, n: Numbers) -> Real:
+    """The multiplier of w₂ per step at the axis's cycle, by its formula and by a step from w₂ = 10⁻⁸; and its side of 1."""
+    eta, rho = n.of(at["eta"]), n.of(at["rho"])
+    half, near = eta * rho / (1 - eta), n.of(1) / 10**8
+    climb = 1 + (1 - eta) * (1 - half * half) / (2 * eta)
+    multiplier = 1 + eta * climb * ((rho / (1 - eta)) ** 2 - 1)
+    moved = sam((half, near), eta, rho, n)[1] / near
+    agreed = 1 - 10**6 * abs(moved - multiplier) / multiplier
+    return smallest(n, [agreed, multiplier, (multiplier - 1) * (rho - (1 - eta))])
+
+
+def _threshold_proof() -> str:
+    import sympy
+
+    eta, rho, y = sympy.symbols("eta rho y", positive=True)
+
+    def slope(w, z):
+        a = 1 + z**2 / 2
+        return 2 * w / a, z * (1 - (w / a) ** 2)
+
+    half = eta * rho / (1 - eta)
+    # To first order in y: g = (2·half, y(1−half²)), ‖g‖ = 2·half, and the ascended point is (half + ρ, y + ρg₂/‖g‖).
+    first, second = slope(half, y)
+    size = sympy.limit(first, y, 0)
+    up = (half + rho, y + rho * sympy.diff(second, y).subs(y, 0) * y / size)
+    across = sympy.diff(y - eta * slope(*up)[1], y).subs(y, 0)
+    along = half - eta * slope(*up)[0].subs(y, 0)
+    climb = 1 + (1 - eta) * (1 - half**2) / (2 * eta)
+    text = proofs.identities(
+        (along, -half),
+        (across, 1 + eta * climb * ((rho / (1 - eta)) ** 2 - 1)),
+        ((1 + eta) / 2 - eta * climb, (1 - eta) * half**2 / 2),
+    )
+    return text + ": above 1 iff ρ > 1 − η where climb > 0; and above 0 below the threshold, as η·climb ≤ (1+η)/2 < 1"
+
+
 STATEMENTS = (
     Statement(
         key="ours-rate",
@@ -225,6 +279,19 @@ STATEMENTS = (
         ),
         scope="on two-dimensional polynomial losses: the coefficient of ρ² by SymPy; on instances, that halving ρ divides the "
         "rest by more than 4. With an explicit remainder: theorem-21.1 as corrected",
+        ours=True,
+    ),
+    Statement(
+        key="ours-threshold",
+        title="Section 6's threshold",
+        draw=_axis_draw,
+        hypotheses=_axis,
+        corrected=Claim(
+            latex=r"\text{the 2-cycle }(\pm\tfrac{\eta\rho}{1-\eta},0)\text{ attracts along }w_2\iff\rho<1-\eta",
+            margin=_threshold,
+            proof=_threshold_proof,
+        ),
+        scope="the multiplier of w₂ on Section 6's loss, by its formula and by a step from w₂ = 10⁻⁸",
         ours=True,
     ),
 )
