@@ -112,9 +112,10 @@ def test_certify_writes_a_proof_that_checks_and_names_the_step_of_a_tampered_one
 
 def test_an_interrupted_audit_prints_what_is_done_and_leaves_the_page(ravine, tmp_path, monkeypatch):
     from ravine import claims
+    from ravine.claims import trial
 
     def stops(statements, *, progress, **options):
-        (first,) = claims.trial.audit(statements[:1], **options)
+        (first,) = trial.audit(statements[:1], **options)
         progress(first)
         raise KeyboardInterrupt
 

@@ -108,6 +108,39 @@ def test_no_start_of_a_uniform_ball_arrives_later_than_theorem_3_corrected(run, 
     assert arrival <= counts.sharp.total <= counts.corrected.total
 
 
+@settings(max_examples=40, deadline=None)
+@given(runs())
+def test_steps_that_misalign_are_counted_by_lemma_14(run):
+    law, w = run
+    bound, count = bounds.lost_steps(law), 0
+    for _ in range(400):
+        size = float(np.linalg.norm(law.lam * w))
+        factors = np.abs(1 - law.eta * law.lam - law.eta * law.rho * law.lam**2 / size)
+        count += bool(size <= law.b and (factors[1:] * (1 + law.mu) >= factors[0]).any())
+        w = quadratic_sam(law.lam, w, law.eta, law.rho)
+    assert count <= bound.sharp <= bound.corrected < bound.printed
+
+
+@pytest.mark.parametrize("delta", [0.4, 0.05])
+@pytest.mark.parametrize("reach", [0.9, 1.2, 30.0])
+def test_few_starts_pass_the_singular_sphere_closer_than_lemma_7_allows(delta, reach):
+    """Uniform starts: at most a share 2δ comes within Δ of ‖v‖ = γ₁, though from outside the ball some come near."""
+    law = bounds.spectrum([1.0, 0.8], 0.45, 1.0)
+    radius = law.b * reach
+    rng = np.random.default_rng(0)
+    v = rng.standard_normal((20_000, 2))
+    v *= radius * np.sqrt(rng.random((len(v), 1))) / np.linalg.norm(v, axis=1, keepdims=True)
+    gap = bounds.log_clearance(law, radius, 1 / (math.pi * radius**2), delta)
+    assert gap.corrected <= gap.sharp
+    nearest = np.full(len(v), np.inf)
+    for _ in range(60):
+        size = np.linalg.norm(v, axis=1, keepdims=True)
+        nearest = np.minimum(nearest, np.abs(size[:, 0] - law.gamma))
+        v = (1 - law.eta * law.lam - law.eta * law.rho * law.lam**2 / size) * v
+    assert (nearest < math.exp(gap.sharp)).mean() <= 2 * delta
+    assert (nearest < law.gamma / 100).any() == (reach > 1)
+
+
 def test_theorem_3_by_hand():
     """The example of the command, each printed term from its formula."""
     law = bounds.spectrum([1, 0.5], 0.2, 1)

@@ -12,7 +12,7 @@ from ravine.claims.ledger import Claim, Statement, Untested
 from ravine.claims.numbers import Numbers, Real, norm, plus, smallest
 from ravine.claims.samplers import Draw, Instance, digits, gradient, quadratic
 from ravine.claims.statements.descent import LONGEST, clearance, log_clearance, time_bound
-from ravine.claims.statements.potential import WATCHED
+from ravine.claims.statements.potential import WATCHED, last_step_proof
 from ravine.claims.statements.properties import run, vector
 
 # theory.md's start: so far away, and so aligned, that the descent outlasts every count from step 0.
@@ -168,6 +168,10 @@ def _bad_steps(strict: bool, share: float):
         return (bound - count) / (1 + bound)
 
     return margin
+
+
+def _bad_steps_proof() -> str:
+    return f"{_equivalent_proof()}; {last_step_proof()}; so such a step is a visit of Lemma 11 with ε ≥ λ_d²/λ₁²"
 
 
 def _decay(counted_from_descent: bool):
@@ -812,6 +816,7 @@ STATEMENTS = (
             latex=r"\ldots\le\frac{2\beta_1\lambda_1^3}{\eta\beta_d\lambda_d^4}\text{ for }v_{t,i}\ne0",
             margin=_bad_steps(True, 2),
             also=_no_zero,
+            proof=_bad_steps_proof,
         ),
         scope=f"steps counted among {WATCHED}",
         repair="a coordinate at 0 counts at every step; else T₁ stands, and by lemma-11.2 with 2 for 3",

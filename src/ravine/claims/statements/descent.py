@@ -78,6 +78,26 @@ def _zero(x: Real) -> bool:
     return bool(x == 0)
 
 
+def _arrives_proof() -> str:
+    import sympy
+
+    x = sympy.symbols("x", positive=True)
+    text = proofs.identities((sympy.diff(-sympy.log(1 - x) - x, x), x / (1 - x)))
+    return text + ": (1−ηλ_d)ᵗ ≤ exp(−ηλ_d t), with (5) outside the ball and Lemma 5.5 inside; T₀ is an integer"
+
+
+def _ratio_proof() -> str:
+    import sympy
+
+    size, gamma, h, low = sympy.symbols("N gamma h low", positive=True)
+    return (
+        proofs.identities(
+            (size**2 - (size - gamma) ** 2, gamma * (2 * size - gamma)), (2 * (1 - h) - (1 - low), (1 - 2 * h) + low)
+        )
+        + ": while ‖v_t‖ > b ≥ γᵢ/2 each step multiplies vᵢ²/v₁² by at most (2R/Δ)², 2R/Δ ≥ 1, and there are T₀ ≤ ⌈T⌉ such steps"
+    )
+
+
 def _outside_draw(draw: Draw) -> Instance:
     at = quadratic(draw)
     return at | {"v": gradient(draw, at, 1.01, 1000)}
@@ -372,6 +392,7 @@ STATEMENTS = (
         corrected=Claim(
             latex=r"\ldots\le\left(\frac{2R}{\Delta}\right)^{2\lceil T\rceil}\frac{\sum_{i\ge2}v_{0,i}^2}{v_{0,1}^2}",
             margin=_ratio(True, False),
+            proof=_ratio_proof,
         ),
         scope=f"T₀ the first step in the ball, Δ the run's own; runs that reach it in {LONGEST} steps",
         repair="T₀ is an integer: it may be ⌈T⌉, one more factor (2R/Δ)² than T allows",
@@ -391,7 +412,9 @@ STATEMENTS = (
         title="Lemma 6, the ball",
         draw=far,
         hypotheses=within_radius,
-        printed=Claim(latex=r"t\ge T=[\log(R/b)]_+/(\eta\lambda_d)\Rightarrow\|v_t\|\le b", margin=_arrives),
+        printed=Claim(
+            latex=r"t\ge T=[\log(R/b)]_+/(\eta\lambda_d)\Rightarrow\|v_t\|\le b", margin=_arrives, proof=_arrives_proof
+        ),
         scope="for integer t; all later t by Lemma 5.5",
         cost=2,
     ),
@@ -401,7 +424,9 @@ STATEMENTS = (
         draw=far,
         hypotheses=within_radius,
         printed=Claim(latex=r"\exists T_0\le T:\ \|v_{T_0}\|\le b", margin=_early),
-        corrected=Claim(latex=r"\exists T_0\le\lceil T\rceil:\ \|v_{T_0}\|\le b", margin=_arrives),
+        corrected=Claim(
+            latex=r"\exists T_0\le\lceil T\rceil:\ \|v_{T_0}\|\le b", margin=_arrives, proof=_arrives_proof
+        ),
         repair="T need not be an integer; T₀ ≤ ⌈T⌉",
         cost=2,
     ),
@@ -415,7 +440,9 @@ STATEMENTS = (
             margin=_ratio(False, True),
         ),
         corrected=Claim(
-            latex=r"\ldots\le2\lceil T\rceil\log\frac{2R}{\Delta}+\log\frac{R^2}{v_{0,1}^2}", margin=_ratio(True, True)
+            latex=r"\ldots\le2\lceil T\rceil\log\frac{2R}{\Delta}+\log\frac{R^2}{v_{0,1}^2}",
+            margin=_ratio(True, True),
+            proof=_ratio_proof,
         ),
         scope="Δ the run's own",
         repair="as (4): ⌈T⌉ for T",

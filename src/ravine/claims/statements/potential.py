@@ -280,6 +280,25 @@ def sharp_visits(law: Law, eps: Real) -> Real:
     return room / (a * law.eta * eps**2 * law.top)
 
 
+def _visits_proof() -> str:
+    import sympy
+
+    x, eta, rho, lam, eps = sympy.symbols("x eta rho lam eps", positive=True)
+    beta = eta * rho * lam**2 / (2 - eta * lam)
+    return (
+        proofs.identities(
+            ((2 - eta * lam) * lam / beta, (2 - eta * lam) ** 2 / (eta * rho * lam)),
+            (sympy.diff((2 - x) ** 2 / x, x), -(4 - x**2) / x**2),
+            (1 - 1 / (1 + eps), eps / (1 + eps)),
+            (
+                eta / 2 * (2 - eta * lam) * lam / beta * eps**2 * beta**2,
+                (2 - eta * lam) * eta * eps**2 * lam * beta / 2,
+            ),
+        )
+        + ": by Lemma 10 a visit costs J at least (2−ηλ₁)ηε²λ₁β₁/2, and J has max J − min J to lose"
+    )
+
+
 def _last_step(factor: int):
     def margin(at: Instance, n: Numbers) -> Real:
         """The last inequality: 2/(ηε²λ₁β₁)·(…) against the bound, whatever ε."""
@@ -293,7 +312,8 @@ def _last_step(factor: int):
     return margin
 
 
-def _last_step_proof() -> str:
+def last_step_proof() -> str:
+    """Lemma 11's last inequality with the factor a = 2−ηλ₁ kept: max{1, a²k − 2a + 1}/a ≤ 2k, k = β₁/β_d."""
     import sympy
 
     a, k = sympy.symbols("a k", positive=True)  # k = β₁/β_d ≥ 1, 3/2 < a < 2
@@ -404,6 +424,7 @@ STATEMENTS = (
         printed=Claim(
             latex=r"|\{t\ge T_0:\|v_t\|\ge(1+\epsilon)\beta_1\}|\le\frac{2}{\eta\epsilon^2\lambda_1\beta_1}(\max J-\min J)",
             margin=_visits(_by_room),
+            proof=_visits_proof,
         ),
         scope=f"visits among {WATCHED} steps",
         cost=4,
@@ -421,7 +442,7 @@ STATEMENTS = (
         corrected=Claim(
             latex=r"\frac{2}{(2-\eta\lambda_1)\eta\epsilon^2\lambda_1\beta_1}(\max J-\min J)\le\frac{2\beta_1}{\eta\epsilon^2\lambda_1\beta_d}",
             margin=_last_step(2),
-            proof=_last_step_proof,
+            proof=last_step_proof,
         ),
         repair="2β₁²/β_d + β₁/2 exceeds 3β₁²/(2β_d). But the proof drops a factor 2−ηλ₁ > 3/2; kept, it gives even 2 for 3",
     ),
@@ -433,10 +454,12 @@ STATEMENTS = (
         printed=Claim(
             latex=r"|\{t\ge T_0:\|v_t\|\ge(1+\epsilon)\beta_1\}|\le\frac{3\beta_1}{\eta\epsilon^2\lambda_1\beta_d}",
             margin=_visits(_by_print),
+            proof=lambda: f"{_visits_proof()}; {last_step_proof()}; and 2 ≤ 3",
         ),
         corrected=Claim(
             latex=r"|\{\ldots\}|\le\frac{1}{a\eta\epsilon^2\lambda_1}\max\{1,a^2\tfrac{\beta_1}{\beta_d}-2a+1\}\le\frac{2\beta_1}{\eta\epsilon^2\lambda_1\beta_d},\ a=2-\eta\lambda_1",
             margin=_visits(sharp_visits),
+            proof=_visits_proof,
         ),
         scope=f"visits among {WATCHED} steps",
         repair="the end-to-end bound stands, by the corrected proof of lemma-11.2, with room to spare",
