@@ -586,6 +586,13 @@ def _range3(at: Instance, n: Numbers) -> dict[str, Real]:
     return {"λ_dε in Lemma 19's range": _range19(law) - law.least * n.of(at["eps"])}
 
 
+def _range_implied(at: Instance, n: Numbers) -> Real:
+    """λ_d times the least upper bound of Theorem 3's range, against that of Lemma 19's."""
+    law = Law(at, n)
+    printed = smallest(n, [n.sqrt(law.h / 2), 1 / (2 * law.rho * law.top), law.b / 2])
+    return 1 - law.least * printed / _range19(law)
+
+
 def _box(at: Instance, law: Law) -> tuple[list[Real], Real, Real, Real]:
     """w₀, R, q, and log A of the uniform density on the ball about w₀."""
     n = law.n
@@ -1068,6 +1075,18 @@ STATEMENTS = (
         repair="the density of v₀ = Λw₀ is A/∏λᵢ; T₀ is missing; ε's range must be Lemma 19's at λ_dε. The first term's 6 "
         "stands: with lemma-11.2's 2 it is 4(2−ηλ_d)/(2−ηλ₁) ≤ 16/3",
         cost=8,
+    ),
+    Statement(
+        key="theorem-3.2",
+        title="Theorem 3, the range of ε",
+        draw=lambda draw: quadratic(draw, step=(0.02, 0.49), scale=1000),
+        hypotheses=standing,
+        printed=Claim(
+            latex=r"\epsilon<\min\{\sqrt{\eta\lambda_1/2},\tfrac1{2\rho\lambda_1},\tfrac{\eta\rho\lambda_1^2}2\}\Rightarrow\lambda_d\epsilon\text{ in Lemma 19's range}",
+            margin=_range_implied,
+        ),
+        scope="that the proof of Theorem 3 may use Lemma 19 at λ_dε for every ε the theorem allows",
+        repair="ask λ_dε < min{√(2ηλ₁β₁/γ₁), (1−ηλ₁)/(2ρλ₁), 2/b, β₁, 1}, Lemma 19's own range",
     ),
     Statement(
         key="theorem-1.1",
