@@ -32,7 +32,7 @@ def ravine():
 def test_audit_prints_verdicts(ravine):
     result = ravine("audit", "lemma-11", "--samples", "40", "--jobs", "1")
     assert result.exit_code == 0
-    assert "as printed: 2 not refuted, 1 refuted" in result.output
+    assert "as printed: 2 proved, 1 refuted" in result.output
 
 
 def test_audit_as_json_says_which_instance(ravine):

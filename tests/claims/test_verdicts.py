@@ -29,6 +29,7 @@ def test_every_numbered_statement_is_in_the_ledger():
         "theorem-1",
         "theorem-2",
         "theorem-3",
+        "theorem-3.2",
         "theorem-21",
         "proposition-8",
         "remark-9",
