@@ -278,3 +278,14 @@ def test_dual_numbers_of_the_check_agree_with_differences():
             down = _sam(_Dual(x - dx), _Dual(y - dy), eta, rho)
             for i in range(2):
                 assert abs((up[i].value - down[i].value) / (2 * step) - slope[i][j]) < flint.arb("1e-20")
+
+
+def test_without_the_extra_the_error_names_it(monkeypatch):
+    from ravine.claims import audit, find
+    from ravine.extras import MissingExtra
+
+    monkeypatch.setitem(sys.modules, "flint", None)
+    with pytest.raises(MissingExtra, match=r"ravine\[certify\]"):
+        prove(*FIGURE_1, 1e-3)
+    with pytest.raises(MissingExtra, match=r"ravine\[certify\]"):
+        audit(find(["eq-3"]), samples=1)
