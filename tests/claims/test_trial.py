@@ -120,6 +120,19 @@ def test_parameters_of_the_user_are_used_or_reported_as_outside_never_moved():
     assert outcomes[1].corrected.instance["v"] == (2.0, 1.0)
 
 
+@pytest.mark.parametrize("statement", ledger().values(), ids=lambda s: s.key)
+def test_every_sampler_takes_what_the_user_fixes(statement):
+    given = {"lam": (1.0, 0.5), "eta": 0.2, "rho": 1.5, "start": (2.0, 3.0), "eps": 0.02}
+    instance = statement.draw(Draw(iter(np.random.default_rng(2).random(30).tolist()), given))
+    if statement.key.startswith("figure") or statement.key in {"ours-rate", "ours-rate-measured"}:
+        given["start"] = None  # of one run, or of starts near the cycle
+    for name in ("lam", "eta", "rho", "eps"):
+        if name in instance and not (statement.key.startswith("figure") and name in ("lam", "eta", "rho")):
+            assert instance[name] == given[name]
+    if "v" in instance and given["start"] is not None:
+        assert instance["v"] == (2.0, 1.5)
+
+
 def test_verdicts_do_not_depend_on_processes_or_repetition():
     chosen = find(["lemma-18", "eq-9", "lemma-13"])
     first, again = audit(chosen, samples=60), audit(chosen, samples=60)

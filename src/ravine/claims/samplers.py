@@ -90,6 +90,21 @@ def quadratic(
     return {"lam": lam, "eta": float(draw.given.get("eta", eta)), "rho": rho}
 
 
+def given_gradient(draw: Draw, at: Instance) -> tuple[float, ...] | None:
+    """Λw₀ of the start that the user gave, if any.
+
+    Raises
+    ------
+    ValueError
+        If it has another length than the eigenvalues.
+    """
+    if "start" not in draw.given:
+        return None
+    if len(draw.given["start"]) != len(at["lam"]):
+        raise ValueError(f"start: give {len(at['lam'])} numbers, one for each eigenvalue")
+    return tuple(lam * w for lam, w in zip(at["lam"], draw.given["start"], strict=True))
+
+
 def gradient(draw: Draw, at: Instance, low: float, high: float, *, zeros: bool = False) -> tuple[float, ...]:
     """v = Λw with ‖v‖ about b = ηρλ₁² times a number in [low, high]; with `zeros`, some coordinate 0 at times."""
     size = len(at["lam"])
@@ -97,10 +112,9 @@ def gradient(draw: Draw, at: Instance, low: float, high: float, *, zeros: bool =
     length = draw.log("", low, high) * b
     shape = [draw.signed() for _ in range(size)]
     dropped = zeros and size > 1 and draw.unit() < 0.3
-    if "start" in draw.given:
-        if len(draw.given["start"]) != size:
-            raise ValueError(f"start: give {size} numbers, one for each eigenvalue")
-        return tuple(lam * w for lam, w in zip(at["lam"], draw.given["start"], strict=True))
+    given = given_gradient(draw, at)
+    if given is not None:
+        return given
     if dropped:
         shape[-1] = 0.0
     whole = math.sqrt(sum(x * x for x in shape))

@@ -10,7 +10,7 @@ from ravine.claims import proofs
 from ravine.claims.law import Law, standing
 from ravine.claims.ledger import Claim, Statement, Untested
 from ravine.claims.numbers import Numbers, Real, norm, plus, smallest
-from ravine.claims.samplers import Draw, Instance, digits, gradient, quadratic
+from ravine.claims.samplers import Draw, Instance, digits, given_gradient, gradient, quadratic
 from ravine.claims.statements.descent import LONGEST, clearance, log_clearance, time_bound
 from ravine.claims.statements.potential import WATCHED, last_step_proof
 from ravine.claims.statements.properties import run, vector
@@ -28,7 +28,7 @@ def remote(draw: Draw) -> Instance:
     length = b * 10 ** digits(draw.pick([0.0, 1.0, 10.0, 100.0]) * draw.unit() - 0.5)
     shape = [1.0, *(draw.signed(1e-30) for _ in at["lam"][1:])]
     size = math.hypot(*shape)
-    return at | {"v": tuple(digits(length * x / size) for x in shape)}
+    return at | {"v": given_gradient(draw, at) or tuple(digits(length * x / size) for x in shape)}
 
 
 def _off_axis(at: Instance, n: Numbers) -> dict[str, Real]:
@@ -345,7 +345,7 @@ def _alternates_draw(draw: Draw) -> Instance:
     at = quadratic(draw)
     v = gradient(draw, at, 0.01, 1)
     shrink = draw.pick([1.0, 1e-3])
-    return at | {"v": (v[0], *(digits(x * shrink) for x in v[1:]))}
+    return at | {"v": given_gradient(draw, at) or (v[0], *(digits(x * shrink) for x in v[1:]))}
 
 
 def _alternates_proof() -> str:

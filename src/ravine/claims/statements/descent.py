@@ -7,7 +7,7 @@ from ravine.claims import proofs
 from ravine.claims.law import Law, standing
 from ravine.claims.ledger import Claim, Statement, Untested
 from ravine.claims.numbers import Numbers, Real, plus, smallest
-from ravine.claims.samplers import Draw, Instance, digits, gradient, quadratic
+from ravine.claims.samplers import Draw, Instance, digits, given_gradient, gradient, quadratic
 from ravine.claims.statements.properties import vector
 
 LONGEST = 3000  # steps of descent that a check simulates
@@ -138,7 +138,7 @@ def _ring_draw(draw: Draw) -> Instance:
     length = gamma * (1 + epsilon) * (1 + draw.log("", 1e-3, 30))
     shape = [draw.signed() for _ in at["lam"]]
     size = sum(x * x for x in shape) ** 0.5
-    return at | {"v": tuple(digits(length * x / size) for x in shape)}
+    return at | {"v": given_gradient(draw, at) or tuple(digits(length * x / size) for x in shape)}
 
 
 def _ring(at: Instance, n: Numbers) -> dict[str, Real]:
