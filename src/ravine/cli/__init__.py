@@ -12,6 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ravine.cli.audit import audit
+from ravine.cli.bound import bound
+from ravine.cli.certify import certify
 from ravine.cli.reproduce import reproduce
 from ravine.cli.simulate import simulate
 
@@ -28,6 +31,9 @@ app = typer.Typer(
 )
 app.command()(simulate)
 app.command()(reproduce)
+app.command()(audit)
+app.command()(certify)
+app.command()(bound)
 
 
 def _version(show: bool) -> None:

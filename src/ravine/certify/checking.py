@@ -1,0 +1,179 @@
+"""Certificates checked again, by code that shares nothing with what made them.
+
+The quadratic run is followed in w, not in ∇ℓ; Section 6's derivatives come from dual numbers, not from formulas, and
+its fixed point from a contraction in the maximum norm, not from Krawczyk's operator.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ravine.certify.certificate import FORMAT, digest, precision
+
+
+class Invalid(Exception):  # noqa: N818 (it is the verdict of a check)
+    """A certificate that does not prove its claim.
+
+    Attributes
+    ----------
+    step
+        Where it fails: the step of the run, or the name of the stage.
+    """
+
+    def __init__(self, step: int | str, reason: str) -> None:
+        super().__init__(f"step {step}: {reason}" if isinstance(step, int) else f"{step}: {reason}")
+        self.step = step
+
+
+def check(path: str | Path) -> str:
+    """Verify a certificate's file and return its claim.
+
+    Raises
+    ------
+    Invalid
+        If the proof fails, naming the step; or if every step holds and the file is still not the one that was written.
+    ValueError
+        If the file is not a certificate.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a certificate that can be read ({type(error).__name__})") from None
+    checks = {"quadratic": _quadratic, "section 6": section6}
+    if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("kind") not in checks:
+        raise ValueError(f"{path}: not a {FORMAT}")
+    try:
+        bits = data["bits"]
+        if not isinstance(bits, int) or not 32 <= bits <= 10**6:
+            raise Invalid("precision", f"{bits!r} bits")
+        with precision(bits + 64) as flint:
+            checks[data["kind"]](flint.arb, data)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise Invalid("reading", f"a field is missing or malformed ({error})") from None
+    if data.get("digest") != digest(data):
+        raise Invalid("digest", "every step holds, but the file is not the one that was written")
+    return data["claim"]
+
+
+def _quadratic(arb: Any, data: dict[str, Any]) -> None:
+    lam, w = [arb(x) for x in data["lam"]], [arb(x) for x in data["start"]]
+    eta, rho, eps = arb(data["eta"]), arb(data["rho"]), arb(data["within"])
+    norms, radii, arrival, end = data["norms"], data["radii"], data["arrival"], data["contraction"]
+    axis = max(range(len(lam)), key=lambda i: float(lam[i]))
+    top, others = lam[axis], [x for i, x in enumerate(lam) if i != axis]
+    good = all(0 < x < top for x in others) and 0 < eta * top < 2 and rho > 0 and eps > 0 and others
+    if not good or len(w) != len(lam):
+        raise Invalid("hypotheses", "0 < λⱼ < λ₁, 0 < ηλ₁ < 2, ρ > 0 and ε > 0 are needed")
+    if not (len(norms) == end and len(radii) == end + 1 and 0 <= arrival <= end):
+        raise Invalid("hypotheses", "as many norms as steps and one radius more are needed")
+    if arb(radii[0]) < 0:
+        raise Invalid(0, "a negative radius")
+    lowest, half = min(others, key=float), eta * rho * top / (2 - eta * top)
+    side, distance = False, arb(0)
+    for t in range(end + 1):
+        radius = arb(radii[t])
+        if t >= arrival:
+            off = [x if i != axis else abs(x) - half for i, x in enumerate(w)]
+            distance = _length(arb, off) + radius
+            if not (distance <= eps and distance < half):
+                raise Invalid(t, f"not within {data['within']} of the cycle")
+            if t > arrival and (w[axis] > 0) == side:
+                raise Invalid(t, "the side does not alternate")
+            side = w[axis] > 0
+        if t == end:
+            break
+        size, near = _length(arb, [x * y for x, y in zip(lam, w, strict=True)]), arb(norms[t])
+        least = size - top * radius
+        if not (least > 0 and near > 0):
+            raise Invalid(t, "the gradient is not kept from 0")
+        steepest = (1 - eta * lowest).max(eta * rho * top**2 / least - 1 + eta * top)
+        if not arb(radii[t + 1]) >= steepest * radius + eta * rho * top * abs(size / near - 1):
+            raise Invalid(t, "the enclosure does not hold the next iterate")
+        w = [x * (1 - eta * y * (1 + rho * y / near)) for x, y in zip(w, lam, strict=True)]
+    away = arb(data["distance"])
+    reach = half * top - top * away
+    factor = abs(1 - eta * top)
+    for x in others:
+        factor = factor.max(abs(1 - eta * x - (2 - eta * top) * (x / top) ** 2))
+    factor = factor + eta * rho * top**2 * away * (top + max(others, key=float)) / (half * top * reach)
+    if not (distance <= away and reach > 0 and factor <= arb(data["factor"]) and arb(data["factor"]) < 1):
+        raise Invalid(end, "contraction to the cycle does not follow")
+    if not away <= eps:
+        raise Invalid(end, "the distance is not the one claimed")
+
+
+def _length(arb: Any, values: list[Any]) -> Any:
+    total: Any = sum((x * x for x in values), arb(0))
+    return total.sqrt()
+
+
+class _Dual:
+    """A value with its two partial derivatives."""
+
+    def __init__(self, value: Any, x: Any = 0, y: Any = 0) -> None:
+        self.value, self.slope = value, (x, y)
+
+    def __add__(self, other: Any) -> _Dual:
+        other = other if isinstance(other, _Dual) else _Dual(other)
+        return _Dual(self.value + other.value, *(a + b for a, b in zip(self.slope, other.slope, strict=True)))
+
+    def __mul__(self, other: Any) -> _Dual:
+        other = other if isinstance(other, _Dual) else _Dual(other)
+        pairs = zip(self.slope, other.slope, strict=True)
+        return _Dual(self.value * other.value, *(a * other.value + self.value * b for a, b in pairs))
+
+    def map(self, value: Any, derivative: Any) -> _Dual:
+        return _Dual(value, *(a * derivative for a in self.slope))
+
+    def inverse(self) -> _Dual:
+        return self.map(1 / self.value, -1 / self.value**2)
+
+    def sqrt(self) -> _Dual:
+        root = self.value.sqrt()
+        return self.map(root, 1 / (2 * root))
+
+
+def _sam(x: _Dual, y: _Dual, eta: Any, rho: Any) -> tuple[_Dual, _Dual]:
+    def gradient(p: _Dual, q: _Dual) -> tuple[_Dual, _Dual]:
+        share = p * (q * q * (eta / eta / 2) + 1).inverse()
+        return share * 2, q + q * share * share * -1
+
+    g = gradient(x, y)
+    scale = (g[0] * g[0] + g[1] * g[1]).sqrt().inverse() * rho
+    g = gradient(x + g[0] * scale, y + g[1] * scale)
+    return x + g[0] * -eta, y + g[1] * -eta
+
+
+def section6(arb: Any, data: dict[str, Any]) -> None:
+    """Existence and uniqueness in the box, period two, and stability; raises `Invalid` at the stage that fails."""
+    eta, rho, radius = arb(data["eta"]), arb(data["rho"]), arb(data["radius"])
+    centre, y = [arb(x) for x in data["centre"]], [[arb(x) for x in row] for row in data["preconditioner"]]
+    if not (0 < eta < 1 and rho > 0 and radius > 0):
+        raise Invalid("hypotheses", "0 < η < 1, ρ > 0 and a positive radius are needed")
+
+    def twice(point: list[Any]) -> tuple[tuple[_Dual, _Dual], tuple[_Dual, _Dual]]:
+        once = _sam(_Dual(point[0], 1, 0), _Dual(point[1], 0, 1), eta, rho)
+        return once, _sam(*once, eta, rho)
+
+    wide = [x + arb(0, radius.upper()) for x in centre]
+    _, at = twice(centre)
+    middle, over = twice(wide)
+    jacobian = [end.slope for end in over]
+    bound, miss = arb(0), arb(0)
+    for i in range(2):
+        row = [sum(y[i][k] * (jacobian[k][j] - (k == j)) for k in range(2)) - (i == j) for j in range(2)]
+        bound = bound.max(abs(row[0]) + abs(row[1]))
+        miss = miss.max(abs(sum(y[i][k] * (at[k].value - centre[k]) for k in range(2))))
+    if not abs(y[0][0] * y[1][1] - y[0][1] * y[1][0]) > 0:
+        raise Invalid("preconditioner", "it may be singular")
+    if not (bound < 1 and miss + bound * radius < radius):
+        raise Invalid("existence", "no contraction of the box into itself")
+    if all(end.value.overlaps(x) for end, x in zip(middle, wide, strict=True)):
+        raise Invalid("period", "the box meets its image: a cycle of length one is not excluded")
+    trace = jacobian[0][0] + jacobian[1][1]
+    det = jacobian[0][0] * jacobian[1][1] - jacobian[0][1] * jacobian[1][0]
+    inside, outside = abs(det) < 1 and abs(trace) < 1 + det, abs(det) > 1 or abs(trace) > 1 + det
+    if not (inside if data["stable"] is True else outside and data["stable"] is False):
+        raise Invalid("stability", "the multipliers are not where the certificate says")

@@ -1,0 +1,1138 @@
+# ruff: noqa: E501 (a formula in LaTeX stands on one line)
+"""Sections 4.4 and 4.5: alignment with e₁, Definitions 12 and 15, Lemmas 13 to 20, and Theorems 1 to 3."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ravine.claims import proofs
+from ravine.claims.law import Law, standing
+from ravine.claims.ledger import Claim, Statement, Untested
+from ravine.claims.numbers import Numbers, Real, norm, plus, smallest
+from ravine.claims.samplers import Draw, Instance, digits, given_gradient, gradient, quadratic
+from ravine.claims.statements.descent import LONGEST, clearance, log_clearance, time_bound
+from ravine.claims.statements.potential import WATCHED, last_step_proof
+from ravine.claims.statements.properties import run, vector
+
+# theory.md's start: so far away, and so aligned, that the descent outlasts every count from step 0.
+REMOTE: Instance = {"lam": (1.0, 0.9), "eta": 0.49, "rho": 1.0, "v": (1e60, 1e42)}
+# Misaligned at T₀ ≈ 400, when the counts of Lemma 14 and (11) have run out.
+REMOTER: Instance = REMOTE | {"v": (1e100, 1e88), "eps": 0.1}
+
+
+def remote(draw: Draw) -> Instance:
+    """Starts up to 10¹⁰⁰b away, spectra of small condition: there the counts can be simulated to their end."""
+    at = quadratic(draw, step=(0.2, 0.49), condition=1.6)
+    b = at["eta"] * at["rho"] * at["lam"][0] ** 2
+    length = b * 10 ** digits(draw.pick([0.0, 1.0, 10.0, 100.0]) * draw.unit() - 0.5)
+    shape = [1.0, *(draw.signed(1e-30) for _ in at["lam"][1:])]
+    size = math.hypot(*shape)
+    return at | {"v": given_gradient(draw, at) or tuple(digits(length * x / size) for x in shape)}
+
+
+def _off_axis(at: Instance, n: Numbers) -> dict[str, Real]:
+    return standing(at, n) | {"v_1 ≠ 0": abs(n.of(at["v"][0]))}
+
+
+def _no_zero(at: Instance, n: Numbers) -> dict[str, Real]:
+    return {"every v_i ≠ 0": smallest(n, [abs(x) for x in vector(at, n)])}
+
+
+def _last_failure(law: Law, v: list[Real], holds: Callable[[list[Real]], bool], near: Real) -> tuple[int, int, Real]:
+    """(the last step at which `holds` is false, −1 if none; T₀; the ratio Σvᵢ²/v₁² at T₀).
+
+    The run is followed until it is within `near` of the cycle, where the step contracts, and `holds` stays true.
+    """
+    n = law.n
+    last, descended, ratio = -1, -1, n.of(0)
+    for t in range(LONGEST):
+        if descended < 0 and not n.less(law.b, law.norm(v)):
+            descended, ratio = t, law.ratio(v)
+        if not holds(v):
+            last = t
+        elif descended >= 0 and n.less(law.distance(v), near):
+            return last, descended, ratio
+        v = law.step(v)
+    raise Untested
+
+
+def _definition12(at: Instance, n: Numbers) -> Real:
+    law, v = Law(at, n), vector(at, n)
+    delta = 1 - abs(v[0]) / law.norm(v)
+    return smallest(n, [delta, 1 - delta, -abs(delta - law.misalignment(v))])
+
+
+def _definition12_proof() -> str:
+    import sympy
+
+    x, y = sympy.symbols("x y", positive=True)
+    size = sympy.sqrt(x**2 + y**2)
+    return proofs.identities((1 - x / size, y**2 / (size * (size + x)))) + ": 0 ≤ δ ≤ 1, and δ = 0 iff v is along e₁"
+
+
+def _lemma13(at: Instance, n: Numbers) -> Real:
+    law, v = Law(at, n), vector(at, n)
+    half = law.ratio(v) / 2
+    return (half - law.misalignment(v)) / half
+
+
+def _lemma13_proof() -> str:
+    import sympy
+
+    s = sympy.symbols("s", positive=True)  # s = √(1+α)
+    return proofs.identities(((s**2 - 1) / 2 - (1 - 1 / s), (s - 1) ** 2 * (s + 2) / (2 * s)))
+
+
+def _lemma13_hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
+    law, v = Law(at, n), vector(at, n)
+    return _off_axis(at, n) | {"v not along e₁": norm(n, v[1:]), "bound ≤ 1/2": 1 - law.ratio(v)}
+
+
+def _equivalent(at: Instance, n: Numbers) -> Real:
+    law, v = Law(at, n), vector(at, n)
+    size, mu, h, low = law.norm(v), law.mu, law.h, law.eta * law.least
+    level = (2 - h) / (2 - h - (low - mu) - low * mu) * (1 + (1 + mu) * (law.least / law.top) ** 2)
+    right = level - size / law.beta[0]
+    factors = law.factors(size)
+    if any(bool(x == 0) for x in v[1:]):
+        # 0 < 0 is false: the first statement fails whatever ‖v‖ is.
+        return n.of(-1) if n.less(n.of(0), right) else n.of(1)
+    left = smallest(n, [factors[0] ** 2 - (1 + mu) ** 2 * f**2 for f in factors[1:]])
+    return left * right / ((factors[0] ** 2 + 1) * (level + size / law.beta[0]))
+
+
+def _eq7(at: Instance, n: Numbers) -> Real:
+    law, v = Law(at, n), vector(at, n)
+    size, moved, worst = law.norm(v), law.step(v), n.of(1)
+    grow = (1 + law.mu) ** 2
+    for i in range(1, law.size):
+        left = moved[0] ** 2 * v[i] ** 2 - grow * moved[i] ** 2 * v[0] ** 2
+        right = (1 - law.h) ** 2 * (size - law.gamma[0]) ** 2 - grow * (1 - law.eta * law.lam[i]) ** 2 * (
+            size - law.gamma[i]
+        ) ** 2
+        worst = smallest(n, [worst, left * right / (size**4 * (size + law.gamma[0]) ** 2)])
+    return worst
+
+
+def _eq7_proof() -> str:
+    import sympy
+
+    h, x, gamma, other, size, v, w = sympy.symbols("h x gamma1 gamma_i N v1 v_i", positive=True)
+    first, second = (1 - h) * (size - gamma) * v / size, (1 - x) * (size - other) * w / size
+    return proofs.identities(
+        (first**2 * size**2 / v**2, (1 - h) ** 2 * (size - gamma) ** 2),
+        (second**2 * size**2 / w**2, (1 - x) ** 2 * (size - other) ** 2),
+    )
+
+
+def _equivalent_proof() -> str:
+    import sympy
+
+    # Lemma 4 with a = 1−h, b = (1+μ)(1−x), x = ηλᵢ, in units ηρ/η² = 1: the threshold, that it grows with x, its value at d.
+    h, x, mu, size = sympy.symbols("h x mu N", positive=True)
+    a, b = 1 - h, (1 + mu) * (1 - x)
+    level = (h**2 + (1 + mu) * x**2) / (a + b)
+    first, second = a * size - h**2, b * size - (1 + mu) * x**2
+    split = ((b - a) * size + h**2 - (1 + mu) * x**2) * (a + b) * (level - size)
+    return (
+        proofs.identities(
+            (first**2 - second**2, split),
+            (sympy.diff(level, x), (1 + mu) * (2 * x * (a + b) + h**2 + (1 + mu) * x**2) / (a + b) ** 2),
+            (level * (2 - h) / h**2, (2 - h) / (2 - h - (x - mu) - x * mu) * (1 + (1 + mu) * x**2 / h**2)),
+        )
+        + ": the first factor is positive as λ₁² ≥ (1+μ)λᵢ², the threshold is least at λ_d"
+    )
+
+
+def _equivalent_draw(draw: Draw) -> Instance:
+    at = quadratic(draw)
+    return at | {"v": gradient(draw, at, 0.05, 5, zeros=True)}
+
+
+def _bad_steps(strict: bool, share: float):
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, v = Law(at, n), vector(at, n)
+        bound, count = law.steps_lost * n.of(share) / 3, 0
+        # Fixed at the start: a float that underflows later is not a zero coordinate.
+        still = {k for k in range(1, law.size) if bool(v[k] == 0)}
+        for _ in range(WATCHED):
+            size = law.norm(v)
+            factors = law.factors(size)
+            grown = (
+                not strict if k in still else not n.less((1 + law.mu) ** 2 * factors[k] ** 2, factors[0] ** 2)
+                for k in range(1, law.size)
+            )
+            count += not n.less(law.b, size) and any(grown)
+            v = law.step(v)
+        return (bound - count) / (1 + bound)
+
+    return margin
+
+
+def _bad_steps_proof() -> str:
+    return f"{_equivalent_proof()}; {last_step_proof()}; so such a step is a visit of Lemma 11 with ε ≥ λ_d²/λ₁²"
+
+
+def _decay(counted_from_descent: bool):
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, v = Law(at, n), vector(at, n)
+        states = law.until_ball(v, LONGEST)
+        if len(states) > LONGEST or bool(states[-1][0] == 0):
+            raise Untested
+        start, v = len(states) - 1, states[-1]
+        if bool(norm(n, v[1:]) == 0):
+            raise Untested
+        lost, first = law.steps_lost, n.log(law.ratio(v))
+        worst: Real = None
+        for t in range(start, start + WATCHED):
+            v = law.step(v)
+            passed = t - start if counted_from_descent else t
+            bound = first - n.log(n.of(2)) - 2 * (passed - lost) * n.log(1 + law.mu) + 2 * lost * n.log(2 / law.h)
+            if n.less(n.log(n.of(1) / 2), bound):
+                continue
+            misaligned = law.misalignment(v)
+            if bool(misaligned == 0):
+                break
+            gap = bound - n.log(misaligned)
+            worst = gap if worst is None else smallest(n, [worst, gap])
+        if worst is None:
+            raise Untested
+        return worst / (1 + lost)
+
+    return margin
+
+
+def _aligned(counted_from_descent: bool, power: int):
+    """Lemma 14's last line (power 1) and (11) (power 2): δ ≤ ε^power from the bound on."""
+
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, goal = Law(at, n), n.of(at["eps"]) ** power
+        last, start, ratio = _last_failure(
+            law,
+            vector(at, n),
+            lambda v: not n.less(goal, law.misalignment(v)),
+            smallest(n, [goal, n.of(1) / 100]) * law.beta[0] / 10,
+        )
+        bound = 2 / law.mu * (law.steps_lost * n.log(4 / law.h) + n.log(ratio / (2 * goal)) / 2)
+        if counted_from_descent:
+            bound = plus(n, bound) + start
+        # The statement is of δ_{T+1} for T ≥ bound: step `last` violates it if last − 1 ≥ bound.
+        return (bound - (last - 1)) / (1 + abs(bound)) if last > 0 else n.of(1)
+
+    return margin
+
+
+def _aligned_draw(draw: Draw) -> Instance:
+    return remote(draw) | {"eps": draw.log("eps", 0.01, 0.49)}
+
+
+def _aligned_hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
+    v = vector(at, n)
+    return _off_axis(at, n) | {
+        "ε > 0": n.of(at["eps"]),
+        "ε < 1/2": n.of(1) / 2 - n.of(at["eps"]),
+        "v not along e₁": norm(n, v[1:]),
+    }
+
+
+def _definition15(at: Instance, n: Numbers) -> Real:
+    """The use the paper makes of s_t: it flips exactly while ‖v_t‖ < γ₁."""
+    law, v = Law(at, n), vector(at, n)
+    size = law.norm(v)
+    return -law.step(v)[0] / v[0] * (law.gamma[0] - size) / (size + law.gamma[0])
+
+
+def _definition15_proof() -> str:
+    import sympy
+
+    h, size, gamma = sympy.symbols("h N gamma", positive=True)
+    return proofs.identities((1 - h - (1 - h) * gamma / size, -(1 - h) * (gamma - size) / size))
+
+
+def _recurrence(sign: int):
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, v = Law(at, n), vector(at, n)
+        s = -1 if n.less(v[0], n.of(0)) else 1
+        left = law.step(v)[0] + s * law.beta[0]
+        drive = s * law.gamma[0] * law.misalignment(v)
+        return -abs(left - sign * (1 - law.h) * (v[0] - s * law.beta[0] + drive)) / (law.norm(v) + law.b)
+
+    return margin
+
+
+def _eq8(sign: int):
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, v = Law(at, n), vector(at, n)
+        s = -1 if n.less(v[0], n.of(0)) else 1
+        left = law.step(v)[0] + s * law.beta[0]
+        right = sign * (1 - law.h) * (v[0] - s * law.beta[0]) + s * law.beta[0] * (2 - law.h) * law.misalignment(v)
+        return -abs(left - right) / (law.norm(v) + law.b)
+
+    return margin
+
+
+def _recurrence_proof() -> str:
+    import sympy
+
+    h, b, size, x = sympy.symbols("h b N x", positive=True)  # s = +1, v₁ = x ≤ N
+    beta, gamma, delta = b / (2 - h), b / (1 - h), 1 - x / size
+    moved = (1 - h - b / size) * x
+    return (
+        proofs.identities(
+            (moved + beta, (1 - h) * (x - beta + gamma * delta)),
+            (moved + beta, (1 - h) * (x - beta) + beta * (2 - h) * delta),
+        )
+        + "; s = −1 by symmetry"
+    )
+
+
+def _ball_draw(draw: Draw) -> Instance:
+    at = quadratic(draw)
+    return at | {"v": gradient(draw, at, 0.01, 1)}
+
+
+def _in_ball(at: Instance, n: Numbers) -> dict[str, Real]:
+    law = Law(at, n)
+    return _off_axis(at, n) | {"‖v‖ < b": law.b - law.norm(vector(at, n))}
+
+
+def _eq9(printed: bool):
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, v = Law(at, n), vector(at, n)
+        bound = (1 - law.h) * law.beta[0] if printed else law.beta[0]
+        return (bound - abs(abs(v[0]) - law.beta[0])) / law.beta[0]
+
+    return margin
+
+
+def _eq9_proof() -> str:
+    import sympy
+
+    h, b = sympy.symbols("h b", positive=True)
+    return proofs.identities((b - b / (2 - h), (1 - h) * b / (2 - h))) + ": 0 ≤ |v₁| ≤ b and b − β₁ ≤ β₁"
+
+
+def _eq10(at: Instance, n: Numbers) -> Real:
+    law, v = Law(at, n), vector(at, n)
+    left = abs(abs(law.step(v)[0]) - law.beta[0])
+    right = (1 - law.h) * (abs(abs(v[0]) - law.beta[0]) + law.gamma[0] * law.misalignment(v))
+    return (right - left) / law.beta[0]
+
+
+def _alternates(at: Instance, n: Numbers) -> Real:
+    """Lemma 16's inequality along forty steps from v, with the sign that alternates from s_T."""
+    law, v = Law(at, n), vector(at, n)
+    s, worst = (-1 if n.less(v[0], n.of(0)) else 1), n.of(1)
+    for _ in range(40):
+        moved = law.step(v)
+        bound = (1 - law.h) * (abs(v[0] - s * law.beta[0]) + law.gamma[0] * law.misalignment(v))
+        worst = smallest(n, [worst, (bound - abs(moved[0] + s * law.beta[0])) / law.beta[0]])
+        v, s = moved, -s
+    return worst
+
+
+def _alternates_also(at: Instance, n: Numbers) -> dict[str, Real]:
+    law, v = Law(at, n), vector(at, n)
+    worst = law.misalignment(v)
+    for _ in range(40):
+        v = law.step(v)
+        worst = n.largest([worst, law.misalignment(v)])
+    return {"δ_t ≤ ηλ₁β₁/2": law.h * law.beta[0] / 2 - worst}
+
+
+def _alternates_draw(draw: Draw) -> Instance:
+    at = quadratic(draw)
+    v = gradient(draw, at, 0.01, 1)
+    shrink = draw.pick([1.0, 1e-3])
+    return at | {"v": given_gradient(draw, at) or (v[0], *(digits(x * shrink) for x in v[1:]))}
+
+
+def _alternates_proof() -> str:
+    return (
+        _recurrence_proof()
+        + "; on ‖v_t‖ ≤ b < γ₁ the sign flips (Definition 15), so both sides follow by the triangle inequality, whatever δ_t"
+    )
+
+
+def _range17(law: Law) -> Real:
+    n = law.n
+    return smallest(
+        n,
+        [
+            n.sqrt(law.h * law.beta[0] / (2 * law.gamma[0])),
+            law.h / (2 * law.gamma[0]),
+            1 / law.b,
+            law.beta[0] / 2,
+        ],
+    )
+
+
+def _range19(law: Law) -> Real:
+    n = law.n
+    return smallest(
+        n,
+        [
+            n.sqrt(2 * law.h * law.beta[0] / law.gamma[0]),
+            law.h / (2 * law.gamma[0]),
+            2 / law.b,
+            law.beta[0],
+            n.of(1),
+        ],
+    )
+
+
+def _small(at: Instance, limit: Callable[[Law], Real], draw: Draw) -> float:
+    from ravine.claims.numbers import Floats
+
+    return (
+        float(draw.given["eps"]) if "eps" in draw.given else digits(limit(Law(at, Floats())) * draw.log("", 0.05, 0.99))
+    )
+
+
+def _draw17(draw: Draw) -> Instance:
+    at = remote(draw)
+    return at | {"eps": _small(at, _range17, draw)}
+
+
+def _draw19(draw: Draw) -> Instance:
+    at = remote(draw)
+    return at | {"eps": _small(at, _range19, draw)}
+
+
+def _in_range(limit: Callable[[Law], Real]):
+    def hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
+        law, eps = Law(at, n), n.of(at["eps"])
+        return _off_axis(at, n) | {
+            "ε > 0": eps,
+            "ε in range": limit(law) - eps,
+            "v not along e₁": norm(n, law.step(vector(at, n))[1:]),
+        }
+
+    return hypotheses
+
+
+def _lemma17(counted_from_descent: bool):
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, eps = Law(at, n), n.of(at["eps"])
+        last, start, ratio = _last_failure(
+            law,
+            vector(at, n),
+            lambda v: not n.less(eps, abs(abs(v[0]) - law.beta[0])) and not n.less(eps**2, law.misalignment(v)),
+            smallest(n, [eps, law.beta[0] * eps**2]) / 10,
+        )
+        wait = 2 / law.mu * (law.steps_lost * n.log(4 / law.h) + n.log(ratio / (2 * eps**2)) / 2)
+        bound = (plus(n, wait) + start if counted_from_descent else wait) + 6 / law.h * n.log(1 / eps)
+        return (bound - last) / (1 + abs(bound))
+
+    return margin
+
+
+def _lemma19(counted_from_descent: bool):
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, eps = Law(at, n), n.of(at["eps"])
+        last, start, ratio = _last_failure(law, vector(at, n), lambda v: not n.less(eps, law.distance(v)), eps / 10)
+        scale = 2 * (1 + law.beta[0]) / eps
+        wait = 2 / law.mu * (law.steps_lost * n.log(4 / law.h) + n.log(scale**2 * ratio / 2) / 2)
+        bound = (plus(n, wait) + start if counted_from_descent else wait) + 6 / law.h * n.log(scale)
+        return (bound - last) / (1 + abs(bound))
+
+    return margin
+
+
+def _eq12_draw(draw: Draw) -> Instance:
+    return run(draw) | {"eps": draw.uniform("eps", 0.01, 1)}
+
+
+def _eq12_hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
+    law = Law(at, n)
+    return _off_axis(at, n) | {
+        "ε ≤ 1": n.of(1) - n.of(at["eps"]) + n.of(1e-9),
+        "δ ≤ ε²": n.of(at["eps"]) ** 2 - law.misalignment(vector(at, n)),
+    }
+
+
+def _eq12(at: Instance, n: Numbers) -> Real:
+    v = vector(at, n)
+    return v[0] ** 2 / norm(n, v) ** 2 - (1 - n.of(at["eps"]) ** 2) ** 2
+
+
+def _eq12_proof() -> str:
+    import sympy
+
+    x, d = sympy.symbols("x delta", positive=True)
+    return proofs.identities(((1 - d) ** 2 - (1 - x) ** 2, (x - d) * (2 - x - d))) + ", both factors ≥ 0 for δ ≤ ε² ≤ 1"
+
+
+def _lemma18_draw(draw: Draw) -> Instance:
+    return {
+        "beta1": draw.log("beta1", 0.001, 1000),
+        "eps": draw.uniform("eps", 0.01, 1),
+        "off": draw.pick([1.0, 0.0, draw.uniform("off", -1, 1)]),
+        "share": draw.pick([1.0, draw.uniform("share", 0, 1)]),
+    }
+
+
+def _lemma18_hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
+    tiny = n.of(1e-9)
+    return {
+        "β₁ > 0": n.of(at["beta1"]),
+        "ε > 0": n.of(at["eps"]),
+        "ε ≤ 1": 1 + tiny - n.of(at["eps"]),
+        "|v₁ − β₁| ≤ ε": 1 + tiny - abs(n.of(at["off"])),
+        "0 ≤ δ": n.of(at["share"]) + tiny,
+        "δ ≤ ε²": 1 + tiny - n.of(at["share"]),
+        "δ < 1": 1 - n.of(at["share"]) * n.of(at["eps"]) ** 2,
+    }
+
+
+def _lemma18(at: Instance, n: Numbers) -> Real:
+    beta, eps = n.of(at["beta1"]), n.of(at["eps"])
+    first, delta = beta + n.of(at["off"]) * eps, n.of(at["share"]) * eps**2
+    away = n.sqrt((first - beta) ** 2 + first**2 * (1 / (1 - delta) ** 2 - 1))
+    return 1 - away / (2 * (1 + beta) * eps)
+
+
+def _lemma18_proof() -> str:
+    # With x = ε², c(x) = (2−x)/(1−x)² and v₁ = β₁ + ε: 4(1+β₁)² − 1 − c(β₁+ε)² as a quadratic in β₁.
+    def coefficients(eps):
+        x = eps * eps
+        c = (2 - x) / (1 - x) ** 2
+        return 4 - c, 8 - 2 * c * eps, 3 - c * x
+
+    texts = [proofs.positive_on(lambda eps, k=k: coefficients(eps)[k], [(0, 0.5996)]) for k in range(3)]
+    return f"{texts[0]} of ε: the three coefficients in β₁ of 4(1+β₁)² − 1 − c(β₁+ε)² are positive"
+
+
+def _lemma20(at: Instance, n: Numbers) -> Real:
+    law, v = Law(at, n), vector(at, n)
+    s = -1 if at["side"] else 1
+    off = [v[0] - s * law.beta[0], *v[1:]]
+    left = law.norm([x / y for x, y in zip(off, law.lam, strict=True)])
+    right = law.norm(off) / law.least
+    return (right - left) / right
+
+
+def _lemma20_proof() -> str:
+    import sympy
+
+    low, gap = sympy.symbols("low gap", positive=True)
+    return proofs.identities((1 / low**2 - 1 / (low + gap) ** 2, gap * (2 * low + gap) / (low * (low + gap)) ** 2))
+
+
+def _eq13(rounded: bool):
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, v = Law(at, n), vector(at, n)
+        radius = law.top * n.of(at["R"])
+        states = law.until_ball(v, LONGEST)
+        if len(states) > LONGEST or bool(states[-1][0] == 0):
+            raise Untested
+        bound = time_bound(law, radius)
+        steps = n.of(max(0, n.ceil(bound))) if rounded else bound
+        right = 2 * steps * n.log(2 * radius / clearance(law, states)) + n.log(radius**2 / v[0] ** 2)
+        return right - n.log(law.ratio(states[-1]))
+
+    return margin
+
+
+def _eq13_draw(draw: Draw) -> Instance:
+    at = quadratic(draw, step=(0.05, 0.49), condition=10)
+    v = gradient(draw, at, *draw.pick([(0.3, 100.0), (1.0, 1.3)]))
+    size = math.hypot(*(x / y for x, y in zip(v, at["lam"], strict=True)))
+    return at | {"v": v, "R": digits(size * (1.002 + draw.unit() ** 4), 4)}
+
+
+def _eq13_hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
+    law, v = Law(at, n), vector(at, n)
+    size = law.norm([x / y for x, y in zip(v, law.lam, strict=True)])
+    return _off_axis(at, n) | {"‖w₀‖ < R": n.of(at["R"]) - size, "v not along e₁": norm(n, v[1:])}
+
+
+def _box_draw(draw: Draw) -> Instance:
+    """Starts uniform on the ball of radius τ‖w₀‖ about w₀; scales down to 10⁻³⁰."""
+    top = 10 ** digits(draw.pick([0.0, -30.0]) * draw.unit())
+    at = quadratic(draw, step=(0.2, 0.49), condition=1.6, scale=3)
+    lam = tuple(digits(x * top, 4) for x in at["lam"]) if "lam" not in draw.given else at["lam"]
+    eta = float(draw.given.get("eta", digits(at["eta"] / top)))
+    amplitude = eta * at["rho"] * lam[0]
+    start = draw.given.get("start")
+    if start is None:
+        shape = [1.0, *(draw.signed(0.1) for _ in lam[1:])]
+        length = amplitude * draw.log("", 0.5, 10) / math.hypot(*shape)
+        start = tuple(digits(length * x) for x in shape)
+    at = {"lam": lam, "eta": eta, "rho": at["rho"], "w": tuple(start), "tau": draw.log("tau", 0.01, 0.1)}
+    b = eta * at["rho"] * lam[0] ** 2
+    limit = min(math.sqrt(eta * lam[0] / 2), 1 / (2 * at["rho"] * lam[0]), b / 2)
+    eps = float(draw.given.get("eps", digits(limit * draw.log("", 0.05, 0.99))))
+    return at | {"delta": draw.log("delta", 0.01, 0.4), "eps": eps}
+
+
+def _box_hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
+    law, eps, w = Law(at, n), n.of(at["eps"]), vector(at, n, "w")
+    tau = n.of(at["tau"])
+    printed = smallest(n, [n.sqrt(law.h / 2), 1 / (2 * law.rho * law.top), law.b / 2])
+    return standing(at, n) | {
+        "ε > 0": eps,
+        "ε in Theorem 3's range": printed - eps,
+        "δ > 0": n.of(at["delta"]),
+        "δ < 1/2": n.of(1) / 2 - n.of(at["delta"]),
+        "τ > 0": tau,
+        "w_{0,1} ≠ 0 on the support": abs(w[0]) - tau * norm(n, w),
+    }
+
+
+def _range3(at: Instance, n: Numbers) -> dict[str, Real]:
+    law = Law(at, n)
+    return {"λ_dε in Lemma 19's range": _range19(law) - law.least * n.of(at["eps"])}
+
+
+def _range_implied(at: Instance, n: Numbers) -> Real:
+    """λ_d times the least upper bound of Theorem 3's range, against that of Lemma 19's."""
+    law = Law(at, n)
+    printed = smallest(n, [n.sqrt(law.h / 2), 1 / (2 * law.rho * law.top), law.b / 2])
+    return 1 - law.least * printed / _range19(law)
+
+
+def _box(at: Instance, law: Law) -> tuple[list[Real], Real, Real, Real]:
+    """w₀, R, q, and log A of the uniform density on the ball about w₀."""
+    n = law.n
+    w, tau = vector(at, n, "w"), n.of(at["tau"])
+    size = norm(n, w)
+    d = law.size
+    volume = n.of(d) / 2 * n.log(n.pi()) - n.lgamma(n.of(d) / 2 + 1) + d * n.log(tau * size)
+    return w, size * (1 + tau), (abs(w[0]) - tau * size) ** 2, -volume
+
+
+def printed_count(law: Law, radius: Real, q: Real, log_density: Real, delta: Real, eps: Real) -> Real:
+    """Theorem 3's lower bound on t, as printed."""
+    n, d = law.n, law.size
+    low, mu, b = law.eta * law.least, law.mu, law.b
+    total = 6 * law.top**5 / (law.eta * law.least**6 * mu) * n.log(4 / law.h)
+    total = total + (n.log(4 * (1 + b) ** 2 / (law.least * eps) ** 2) + n.log(radius**2 / q)) / mu
+    unit = law.eta * law.rho * law.top
+    if n.less(unit, radius):
+        ratio = n.log(radius / unit)
+        growth = n.log(9 * radius**3 / unit**3) + (d + 3) * n.log(6 / low)
+        last = (
+            n.log(4 * ratio / (delta * low))
+            + n.of(d) / 2 * n.log(n.pi())
+            + (d - 1) * n.log(4 * b)
+            + log_density
+            - n.lgamma(n.of(d) / 2)
+        )
+        total = total + 2 * ratio / (low * mu) * (n.log(2 * law.top * radius) + ratio * growth / low + last)
+    return total + 6 / law.h * n.log(2 * (1 + b) / (law.least * eps))
+
+
+def eq14_count(law: Law, radius: Real, q: Real, log_gap: Real, eps: Real) -> Real:
+    """The display before (14): Lemma 19 with (13), counted from step 0."""
+    n = law.n
+    scale = 2 * (1 + law.beta[0]) / (law.least * eps)
+    ratio = plus(n, n.log(law.top * radius / law.b)) / (law.eta * law.least)
+    inner = n.log(scale**2 / 2) + 2 * ratio * (n.log(2 * law.top * radius) - log_gap) + n.log(radius**2 / q)
+    return 2 / law.mu * law.steps_lost * n.log(4 / law.h) + inner / law.mu + 6 / law.h * n.log(scale)
+
+
+def corrected_count(law: Law, radius: Real, q: Real, log_density: Real, delta: Real, eps: Real) -> Real:
+    """Theorem 3 with its corrections: from T₀ on, Lemma 7 at v₀ = Λw₀ with the density's true growth, T₁ by 2 for 3."""
+    n = law.n
+    low = law.eta * law.least
+    gradient_density = log_density - sum((n.log(x) for x in law.lam), n.of(0))
+    steps = max(0, n.ceil(time_bound(law, law.top * radius)))
+    descent = n.of(steps)
+    scale = 2 * (1 + law.beta[0]) / (law.least * eps)
+    inner = n.log(scale**2 / 2) + n.log(radius**2 / q)
+    if steps:
+        log_gap = log_clearance(law, law.top * radius, n.exp(gradient_density), delta, least_steps=1, sharp=True)
+        caps = [n.exp(log_gap), law.gamma[0] - law.b, law.gamma[0] * low / (2 - low)]
+        inner = inner + 2 * steps * n.log(2 * law.top * radius / smallest(n, caps))
+    wait = 4 / (3 * law.mu) * law.steps_lost * n.log(4 / law.h) + inner / law.mu
+    return descent + plus(n, wait) + 6 / law.h * n.log(scale)
+
+
+def _theorem3(count: Callable[..., Real]):
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, eps = Law(at, n), n.of(at["eps"])
+        w, radius, q, log_density = _box(at, law)
+        bound = count(law, radius, q, log_density, n.of(at["delta"]), eps)
+        return _by_step(law, w, n.of(at["tau"]), eps, bound)
+
+    return margin
+
+
+def _by_step(law: Law, w: list[Real], tau: Real, eps: Real, bound: Real) -> Real:
+    n, size = law.n, norm(law.n, w)
+    if n.less(bound, n.of(0)):
+        # The claim is then made of t = 0, for all starts but 2δ of them: every one is at least (1−τ)‖w₀‖ away.
+        return (eps + law.beta[0] / law.top - (1 - tau) * size) / (size + law.beta[0] / law.top)
+    v = [x * y for x, y in zip(law.lam, w, strict=True)]
+
+    def holds(state: list[Real]) -> bool:
+        scaled = [x / y for x, y in zip(state, law.lam, strict=True)]
+        scaled[0] = abs(scaled[0]) - law.beta[0] / law.top
+        return not n.less(eps, norm(n, scaled))
+
+    last, _, _ = _last_failure(law, v, holds, law.least * eps / 10)
+    return (bound - last) / (1 + bound)
+
+
+def _eq14(corrected: bool):
+    def margin(at: Instance, n: Numbers) -> Real:
+        law, eps = Law(at, n), n.of(at["eps"])
+        w, radius, q, _ = _box(at, law)
+        v = [x * y for x, y in zip(law.lam, w, strict=True)]
+        states = law.until_ball(v, LONGEST)
+        if len(states) > LONGEST or bool(states[-1][0] == 0):
+            raise Untested
+        bound = eq14_count(law, radius, q, n.log(clearance(law, states)), eps)
+        if corrected:
+            steps = n.of(max(0, n.ceil(time_bound(law, law.top * radius))))
+            extra = 2 / law.mu * n.log(2 * law.top * radius / clearance(law, states))
+            bound = plus(n, bound + extra) + steps
+        goal = law.least * eps
+        last, _, _ = _last_failure(law, v, lambda state: not n.less(goal, law.distance(state)), goal / 10)
+        return (bound - last) / (1 + abs(bound))
+
+    return margin
+
+
+def _theorem1_draw(draw: Draw) -> Instance:
+    at = quadratic(draw, step=(0.1, 0.49), condition=4, scale=10)
+    v = gradient(draw, at, 0.3, 30)
+    return at | {"v": v, "digits": draw.integer("digits", 3, 8)}
+
+
+def _theorem1(at: Instance, n: Numbers) -> Real:
+    law, v = Law(at, n), vector(at, n)
+    eps = n.of(1) / 10 ** at["digits"]
+    size = norm(n, [x / y for x, y in zip(v, law.lam, strict=True)])
+    first = v[0] / law.top
+    limit = smallest(n, [1 / law.top, law.least, law.eta, law.rho, 1 / law.rho, 1 / size, first**2, n.of(1) / 10])
+    if n.less(limit, eps):
+        raise Untested
+    kappa = law.top / law.least
+    bound = (kappa**5 / (law.eta * law.least * law.mu) + law.size) * 10 * n.log(1 / eps)
+    goal = law.least * eps
+    last, _, _ = _last_failure(law, v, lambda state: not n.less(goal, law.distance(state)), goal / 10)
+    return (bound - last) / (1 + bound)
+
+
+def _implies_draw(draw: Draw) -> Instance:
+    return {
+        "kappa": draw.uniform("kappa", 1.5, 3),
+        "step": draw.log("step", 1e-12, 0.1),
+        "ratio": draw.log("ratio", 1.5, 100),
+        "d": draw.integer("d", 2, 1000),
+    }
+
+
+def _implies_hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
+    kappa, step = n.of(at["kappa"]), n.of(at["step"])
+    return {
+        "λ₁ > λ₂": kappa - 1,
+        "ηλ_d > 0": step,
+        "ηλ₁ < 1/2": n.of(1) / 2 - kappa * step,
+        "R > ηρλ₁": n.of(at["ratio"]) - 1,
+        "d ≥ 2": n.of(at["d"]) - 1,
+    }
+
+
+def _implies(at: Instance, n: Numbers) -> Real:
+    """λ₂ = … = λ_d = 1, λ₁ = κ, ρ = 1/(ηκ): Theorem 3's dimension term alone against Theorem 1's whole count."""
+    kappa, step, ratio = n.of(at["kappa"]), n.of(at["step"]), n.log(n.of(at["ratio"]))
+    d = at["d"]
+    mu = smallest(n, [step, kappa**2 - 1])
+    theorem3 = 2 * ratio**2 * (d + 3) * n.log(6 / step) / (step**2 * mu)
+    log_eps = 20 * n.log(1 / step)  # ε = (ηλ_d)²⁰, below any p′ of degree 20 in η here
+    theorem1 = (kappa**5 / (step * mu) + d) * 100 * log_eps**2
+    return (theorem1 - theorem3) / theorem1
+
+
+def _theorem2_draw(draw: Draw) -> Instance:
+    at = quadratic(draw, step=(0.1, 0.49), condition=5)
+    return at | {"v": gradient(draw, at, 0.03, 30), "eps": draw.log("eps", 1e-6, 0.01)}
+
+
+def _theorem2(at: Instance, n: Numbers) -> Real:
+    law, v = Law(at, n), vector(at, n)
+    if bool(law.step(v)[0] == 0):
+        return n.of(-1)  # v_{1,1} = 0, and stays 0: the run ends in another cycle, at distance ≥ β₁/λ₁
+    goal = n.of(at["eps"]) * law.beta[0]
+    last, _, _ = _last_failure(law, v, lambda state: not n.less(goal, law.distance(state)), goal / 10)
+    return 1 - n.of(last) / LONGEST
+
+
+_ON_SPHERE: Instance = {"lam": (1.0, 0.5), "eta": 0.2, "rho": 1.0, "v": (0.15, 0.2), "eps": 0.001}
+_TINY: Instance = {
+    "lam": (1e-30, 9e-31, 9e-31, 9e-31),
+    "eta": 4.5e29,
+    "rho": 1.0,
+    "w": (3.0, 1.0, 1.0, 1.0),
+    "tau": 0.05,
+    "delta": 0.1,
+    "eps": 1e-31,
+}
+_FOLLOWED = f"runs followed to a tenth of the goal's distance from the cycle, in at most {LONGEST} steps"
+
+STATEMENTS = (
+    Statement(
+        key="definition-12",
+        title="Definition 12",
+        draw=run,
+        hypotheses=_off_axis,
+        printed=Claim(latex=r"\delta_t=1-|v_{t,1}|/\|v_t\|", margin=_definition12, proof=_definition12_proof),
+        scope="that it measures what Section 4.4 says: 0 ≤ δ_t ≤ 1, 0 only along e₁",
+    ),
+    Statement(
+        key="lemma-13",
+        title="Lemma 13",
+        draw=run,
+        hypotheses=_lemma13_hypotheses,
+        printed=Claim(
+            latex=r"\delta_t\le\frac12\sum_{i\ge2}v_{t,i}^2/v_{t,1}^2\text{ whenever this is at most }1/2",
+            margin=_lemma13,
+            proof=_lemma13_proof,
+        ),
+        scope="the proof needs no 'whenever': (s−1)²(s+2)/(2s) ≥ 0",
+    ),
+    Statement(
+        key="lemma-14.1",
+        title="Lemma 14, the equivalence",
+        draw=_equivalent_draw,
+        hypotheses=_off_axis,
+        printed=Claim(
+            latex=r"\frac{v_{t+1,i}^2}{v_{t+1,1}^2}<\frac{1}{(1+\mu)^2}\frac{v_{t,i}^2}{v_{t,1}^2}\ \forall i\iff\frac{\|v_t\|}{\beta_1}<\frac{2-\eta\lambda_1}{2-\eta\lambda_1-(\eta\lambda_d-\mu)-\eta\lambda_d\mu}\Big(1+(1+\mu)\frac{\lambda_d^2}{\lambda_1^2}\Big)",
+            margin=_equivalent,
+        ),
+        corrected=Claim(
+            latex=r"\text{the same for }v_{t,i}\ne0", margin=_equivalent, also=_no_zero, proof=_equivalent_proof
+        ),
+        repair="a coordinate at 0 has 0 < 0: ask v_{t,i} ≠ 0",
+    ),
+    Statement(
+        key="lemma-14.2",
+        title="Lemma 14, T₁",
+        draw=_equivalent_draw,
+        hypotheses=_off_axis,
+        printed=Claim(
+            latex=r"|\{t:\|v_t\|\le b,\ \exists i\ \ldots\ge\ldots\}|\le T_1=\frac{3\beta_1\lambda_1^3}{\eta\beta_d\lambda_d^4}",
+            margin=_bad_steps(False, 3),
+            seeds=({"lam": (1.0, 0.9), "eta": 0.4, "rho": 1.0, "v": (0.1, 0.0)},),
+        ),
+        corrected=Claim(
+            latex=r"\ldots\le\frac{2\beta_1\lambda_1^3}{\eta\beta_d\lambda_d^4}\text{ for }v_{t,i}\ne0",
+            margin=_bad_steps(True, 2),
+            also=_no_zero,
+            proof=_bad_steps_proof,
+        ),
+        scope=f"steps counted among {WATCHED}",
+        repair="a coordinate at 0 counts at every step; else T₁ stands, and by lemma-11.2 with 2 for 3",
+        cost=8,
+    ),
+    Statement(
+        key="lemma-14.3",
+        title="Lemma 14, decay of δ",
+        draw=remote,
+        hypotheses=_off_axis,
+        printed=Claim(
+            latex=r"\delta_{T+1}\le\frac12\Big(\frac1{1+\mu}\Big)^{2(T-T_1)}\Big(\frac2{\eta\lambda_1}\Big)^{2T_1}\frac{\sum_{i\ge2}v_{T_0,i}^2}{v_{T_0,1}^2}\text{ once below }\tfrac12",
+            margin=_decay(False),
+            seeds=(REMOTE,),
+        ),
+        corrected=Claim(latex=r"\ldots\Big(\frac1{1+\mu}\Big)^{2(T-T_0-T_1)}\ldots", margin=_decay(True)),
+        scope=f"T₀ ≤ T < T₀ + {WATCHED}",
+        repair="steps are counted from 0 where they must be counted from T₀",
+        cost=8,
+    ),
+    Statement(
+        key="lemma-14.4",
+        title="Lemma 14, the count",
+        draw=_aligned_draw,
+        hypotheses=_aligned_hypotheses,
+        printed=Claim(
+            latex=r"T\ge\frac2\mu\Big(T_1\log\frac4{\eta\lambda_1}+\frac12\log\frac{\sum_{i\ge2}v_{T_0,i}^2}{2\epsilon v_{T_0,1}^2}\Big)\Rightarrow\delta_{T+1}\le\epsilon",
+            margin=_aligned(False, 1),
+            seeds=(REMOTER,),
+        ),
+        corrected=Claim(latex=r"T\ge T_0+[\ldots]_+\Rightarrow\delta_{T+1}\le\epsilon", margin=_aligned(True, 1)),
+        scope=_FOLLOWED,
+        repair="add T₀ ≤ ⌈[log(R/b)]₊/(ηλ_d)⌉",
+        cost=8,
+    ),
+    Statement(
+        key="definition-15",
+        title="Definition 15",
+        draw=run,
+        hypotheses=_off_axis,
+        printed=Claim(latex=r"s_t=\mathrm{sign}(v_{t,1})", margin=_definition15, proof=_definition15_proof),
+        scope="that it flips exactly where ‖v_t‖ < γ₁, on which Lemma 16 rests; s = 0 at v_{t,1} = 0",
+    ),
+    Statement(
+        key="lemma-16.1",
+        title="Lemma 16, the recurrence",
+        draw=run,
+        hypotheses=_off_axis,
+        printed=Claim(
+            latex=r"v_{t+1,1}-(-s_t\beta_1)=-(1-\eta\lambda_1)(v_{t,1}-s_t\beta_1+s_t\gamma_1\delta_t)",
+            margin=_recurrence(-1),
+        ),
+        corrected=Claim(
+            latex=r"v_{t+1,1}+s_t\beta_1=(1-\eta\lambda_1)(v_{t,1}-s_t\beta_1+s_t\gamma_1\delta_t)",
+            margin=_recurrence(1),
+            proof=_recurrence_proof,
+        ),
+        repair="the sign on the right is +",
+    ),
+    Statement(
+        key="eq-8",
+        title="(8)",
+        draw=run,
+        hypotheses=_off_axis,
+        printed=Claim(
+            latex=r"v_{t+1,1}+s_t\beta_1=-(1-\eta\lambda_1)(v_{t,1}-s_t\beta_1)+s_t\beta_1(2-\eta\lambda_1)\delta_t",
+            margin=_eq8(-1),
+        ),
+        corrected=Claim(
+            latex=r"v_{t+1,1}+s_t\beta_1=(1-\eta\lambda_1)(v_{t,1}-s_t\beta_1)+s_t\beta_1(2-\eta\lambda_1)\delta_t",
+            margin=_eq8(1),
+            proof=_recurrence_proof,
+        ),
+        repair="the sign again; the line before (8) has it right",
+    ),
+    Statement(
+        key="lemma-16.2",
+        title="Lemma 16, the inequality",
+        draw=_alternates_draw,
+        hypotheses=_in_ball,
+        printed=Claim(
+            latex=r"\delta_t\le\tfrac{\eta\lambda_1\beta_1}2\ \forall t\ge T\Rightarrow|v_{t+1,1}-(-1)^{t+1-T}s_T\beta_1|\le(1-\eta\lambda_1)(|v_{t,1}-(-1)^{t-T}s_T\beta_1|+\gamma_1\delta_t)",
+            margin=_alternates,
+            also=_alternates_also,
+        ),
+        corrected=Claim(
+            latex=r"\text{the same without the condition on }\delta_t", margin=_alternates, proof=_alternates_proof
+        ),
+        scope="forty steps from v_T; all later ones by Lemma 5.5",
+        repair="the print stands; its condition on δ_t is not needed",
+        cost=2,
+    ),
+    Statement(
+        key="eq-9",
+        title="(9)",
+        draw=_ball_draw,
+        hypotheses=_in_ball,
+        printed=Claim(latex=r"|v_{t,1}-s_t\beta_1|\le(1-\eta\lambda_1)\beta_1", margin=_eq9(True)),
+        corrected=Claim(latex=r"|v_{t,1}-s_t\beta_1|\le\beta_1", margin=_eq9(False), proof=_eq9_proof),
+        repair="near v_{t,1} = 0 the distance is β₁",
+    ),
+    Statement(
+        key="eq-10",
+        title="(10)",
+        draw=_ball_draw,
+        hypotheses=_in_ball,
+        printed=Claim(
+            latex=r"|v_{t+1,1}-s_{t+1}\beta_1|\le(1-\eta\lambda_1)(|v_{t,1}-s_t\beta_1|+\gamma_1\delta_t)",
+            margin=_eq10,
+            proof=_alternates_proof,
+        ),
+    ),
+    Statement(
+        key="eq-7",
+        title="(7)",
+        draw=run,
+        hypotheses=lambda at, n: _off_axis(at, n) | _no_zero(at, n),
+        printed=Claim(
+            latex=r"\frac{v_{t+1,i}^2}{v_{t+1,1}^2}<\frac1{(1+\mu)^2}\frac{v_{t,i}^2}{v_{t,1}^2}\iff(1-\eta\lambda_1)^2(\|v_t\|-\gamma_1)^2>(1+\mu)^2(1-\eta\lambda_i)^2(\|v_t\|-\gamma_i)^2",
+            margin=_eq7,
+            proof=_eq7_proof,
+        ),
+        scope="cross-multiplied; v_{t,i} ≠ 0",
+    ),
+    Statement(
+        key="lemma-17",
+        title="Lemma 17",
+        draw=_draw17,
+        hypotheses=_in_range(_range17),
+        printed=Claim(
+            latex=r"t\ge T_2=\frac2\mu(\ldots)+\frac6{\eta\lambda_1}\ln\frac1\epsilon\Rightarrow|v_{t,1}-(-1)^{t-T_2}s_{T_2}\beta_1|\le\epsilon,\ \delta_t\le\epsilon^2",
+            margin=_lemma17(False),
+            seeds=(REMOTE | {"eps": 0.01},),
+        ),
+        corrected=Claim(latex=r"t\ge T_0+T_2\Rightarrow\ldots", margin=_lemma17(True)),
+        scope=_FOLLOWED + "; the alternating sign by Definition 15",
+        repair="add T₀; and (−1)^{t−T₂} needs ⌈T₂⌉",
+        cost=8,
+    ),
+    Statement(
+        key="eq-11",
+        title="(11)",
+        draw=_draw17,
+        hypotheses=_in_range(_range17),
+        printed=Claim(latex=r"\forall t\ge t^*:\delta_t\le\epsilon^2", margin=_aligned(False, 2), seeds=(REMOTER,)),
+        corrected=Claim(latex=r"\forall t>T_0+t^*:\delta_t\le\epsilon^2", margin=_aligned(True, 2)),
+        scope=_FOLLOWED,
+        repair="add T₀; Lemma 14 speaks of δ_{T+1}, one step later",
+        cost=8,
+    ),
+    Statement(
+        key="eq-12",
+        title="(12)",
+        draw=_eq12_draw,
+        hypotheses=_eq12_hypotheses,
+        printed=Claim(latex=r"v_{t,1}^2/\|v_t\|^2\ge(1-\epsilon^2)^2", margin=_eq12, proof=_eq12_proof),
+    ),
+    Statement(
+        key="lemma-18",
+        title="Lemma 18",
+        draw=_lemma18_draw,
+        hypotheses=_lemma18_hypotheses,
+        printed=Claim(
+            latex=r"\epsilon\le1,\ |v_{t,1}\mp\beta_1|\le\epsilon,\ \delta_t\le\epsilon^2\Rightarrow\|v_t\mp\beta_1e_1\|\le2(1+\beta_1)\epsilon",
+            margin=_lemma18,
+            seeds=({"beta1": 10.0, "eps": 0.9, "off": 0.0, "share": 1.0},),
+        ),
+        corrected=Claim(
+            latex=r"\epsilon\le0.5996<\sqrt{(7-\sqrt{17})/8}",
+            margin=_lemma18,
+            also=lambda at, n: {"ε ≤ 0.5996": n.of(0.5996) - n.of(at["eps"])},
+            proof=_lemma18_proof,
+        ),
+        repair="1/(1−x)² − 1 ≤ 3x holds to x = 0.232 only, so the paper's proof to ε = 0.482; the statement itself holds "
+        "to ε = √((7−√17)/8) = 0.59967…, and no further for large β₁",
+    ),
+    Statement(
+        key="lemma-19",
+        title="Lemma 19",
+        draw=_draw19,
+        hypotheses=_in_range(_range19),
+        printed=Claim(
+            latex=r"t\ge\frac2\mu\Big(\frac{3\beta_1\lambda_1^3}{\eta\beta_d\lambda_d^4}\log\frac4{\eta\lambda_1}+\frac12\log\frac{2(1+\beta_1)^2\sum v_{T_0,i}^2}{\epsilon^2v_{T_0,1}^2}\Big)+\frac6{\eta\lambda_1}\ln\frac{2(1+\beta_1)}\epsilon\Rightarrow\|v_t\mp\beta_1e_1\|\le\epsilon",
+            margin=_lemma19(False),
+            seeds=(REMOTE | {"eps": 0.01},),
+        ),
+        corrected=Claim(latex=r"t\ge T_0+\ldots", margin=_lemma19(True)),
+        scope=_FOLLOWED,
+        repair="add T₀; Lemma 18 is used at ε/(2(1+β₁)) < 1/2, where it holds",
+        cost=8,
+    ),
+    Statement(
+        key="lemma-20",
+        title="Lemma 20",
+        draw=lambda draw: run(draw) | {"side": draw.integer("side", 0, 1)},
+        hypotheses=standing,
+        printed=Claim(
+            latex=r"\|w_t-s\beta_1e_1/\lambda_1\|\le\|v_t-s\beta_1e_1\|/\lambda_d",
+            margin=_lemma20,
+            proof=_lemma20_proof,
+        ),
+    ),
+    Statement(
+        key="eq-13",
+        title="(13)",
+        draw=_eq13_draw,
+        hypotheses=_eq13_hypotheses,
+        printed=Claim(
+            latex=r"\log\frac{\sum v_{T_0,i}^2}{v_{T_0,1}^2}\le\frac2{\eta\lambda_d}\Big[\log\frac{\lambda_1R}b\Big]_+\log\frac{2\lambda_1R}\Delta+\log\frac{\lambda_1^2R^2}{v_{0,1}^2}",
+            margin=_eq13(False),
+        ),
+        corrected=Claim(latex=r"2\lceil T\rceil\text{ for }\tfrac2{\eta\lambda_d}[\ldots]_+", margin=_eq13(True)),
+        scope="Δ the run's own",
+        repair="T₀ may be ⌈T⌉, as in (4); λ₁‖w₀‖ ≥ ‖v₀‖ leaves slack that has covered it on every run tried",
+        cost=2,
+    ),
+    Statement(
+        key="eq-14",
+        title="(14)",
+        draw=_box_draw,
+        hypotheses=_box_hypotheses,
+        printed=Claim(
+            latex=r"t\ge\frac{6\beta_1\lambda_1^3}{\eta\mu\beta_d\lambda_d^4}\log\frac4{\eta\lambda_1}+\ldots\Rightarrow\|v_t\mp\beta_1e_1\|\le\lambda_d\epsilon",
+            margin=_eq14(False),
+        ),
+        corrected=Claim(latex=r"t\ge T_0+\ldots,\ \lceil T\rceil\text{ for }T", margin=_eq14(True), also=_range3),
+        scope=_FOLLOWED + "; Δ the run's own",
+        repair="T₀ is missing, but the other terms' slack has covered it on every run tried; Lemma 19's range of ε is not "
+        "implied by Theorem 3's",
+        cost=8,
+    ),
+    Statement(
+        key="theorem-3",
+        title="Theorem 3",
+        draw=_box_draw,
+        hypotheses=_box_hypotheses,
+        printed=Claim(
+            latex=r"t\ge\frac{6\lambda_1^5}{\eta\lambda_d^6\mu}\log\frac4{\eta\lambda_1}+\cdots+\frac6{\eta\lambda_1}\ln\frac{2(1+\eta\rho\lambda_1^2)}{\lambda_d\epsilon}\Rightarrow\|w_t\mp\tfrac{\eta\rho\lambda_1}{2-\eta\lambda_1}e_1\|\le\epsilon\text{ w.p. }1-2\delta",
+            margin=_theorem3(printed_count),
+            seeds=(_TINY,),
+        ),
+        corrected=Claim(
+            latex=r"t\ge\lceil T\rceil+\tfrac{4}{\mu}\tfrac{\beta_1\lambda_1^3}{\eta\beta_d\lambda_d^4}\log\tfrac4{\eta\lambda_1}+\tfrac1\mu(\log\tfrac{2(1+\beta_1)^2}{\lambda_d^2\epsilon^2}+\log\tfrac{R^2}q+2\lceil T\rceil\log\tfrac{2\lambda_1R}{\Delta})+\tfrac6{\eta\lambda_1}\ln\tfrac{2(1+\beta_1)}{\lambda_d\epsilon},\ \Delta\text{ of lemma-7.5 with }A/\textstyle\prod\lambda_i",
+            margin=_theorem3(corrected_count),
+            also=_range3,
+        ),
+        scope="starts uniform on a small ball about w₀: the run from its centre; where the count is negative, t = 0 for "
+        "every start of the ball; " + _FOLLOWED,
+        repair="the density of v₀ = Λw₀ is A/∏λᵢ; T₀ is missing; ε's range must be Lemma 19's at λ_dε. The first term's 6 "
+        "stands: with lemma-11.2's 2 it is 4(2−ηλ_d)/(2−ηλ₁) ≤ 16/3",
+        cost=8,
+    ),
+    Statement(
+        key="theorem-3.2",
+        title="Theorem 3, the range of ε",
+        draw=lambda draw: quadratic(draw, step=(0.02, 0.49), scale=1000),
+        hypotheses=standing,
+        printed=Claim(
+            latex=r"\epsilon<\min\{\sqrt{\eta\lambda_1/2},\tfrac1{2\rho\lambda_1},\tfrac{\eta\rho\lambda_1^2}2\}\Rightarrow\lambda_d\epsilon\text{ in Lemma 19's range}",
+            margin=_range_implied,
+        ),
+        scope="that the proof of Theorem 3 may use Lemma 19 at λ_dε for every ε the theorem allows",
+        repair="ask λ_dε < min{√(2ηλ₁β₁/γ₁), (1−ηλ₁)/(2ρλ₁), 2/b, β₁, 1}, Lemma 19's own range",
+    ),
+    Statement(
+        key="theorem-1.1",
+        title="Theorem 1",
+        draw=_theorem1_draw,
+        hypotheses=_off_axis,
+        printed=Claim(
+            latex=r"t\ge\Big(\frac{\kappa^5}{\eta\lambda_d\min\{\eta\lambda_d,\lambda_1^2/\lambda_2^2-1\}}+d\Big)p(\log\tfrac1\epsilon)\Rightarrow\|w_t\mp\ldots\|\le\epsilon",
+            margin=_theorem1,
+        ),
+        scope="it asks for some polynomials p, p′: checked with p(x) = 10x and ε at most the least of p′'s arguments, on "
+        "single starts; " + _FOLLOWED,
+        cost=8,
+    ),
+    Statement(
+        key="theorem-1.2",
+        title="Theorem 3 implies Theorem 1",
+        draw=_implies_draw,
+        hypotheses=_implies_hypotheses,
+        printed=Claim(
+            latex=r"\text{Theorem 3's count}\le\Big(\frac{\kappa^5}{\eta\lambda_d\mu}+d\Big)p(\log\tfrac1\epsilon)",
+            margin=_implies,
+            seeds=({"kappa": 2.0, "step": 1e-12, "ratio": 10.0, "d": 10},),
+        ),
+        scope="with p(x) = 100x² and ε = (ηλ_d)²⁰; the ratio grows like 1/(ηλ_d) up to logarithms, so no p and p′ do",
+        repair="the dimension enters Theorem 3 as d/((ηλ_d)²μ), not as + d: Theorem 1 needs another proof",
+    ),
+    Statement(
+        key="theorem-2",
+        title="Theorem 2",
+        draw=_theorem2_draw,
+        hypotheses=lambda at, n: _off_axis(at, n) | {"ε > 0": n.of(at["eps"])},
+        printed=Claim(
+            latex=r"w_0\text{ continuous},\ \mathbf E\|w_0\|^2<\infty\Rightarrow\text{a.s. }w_t\to\pm\tfrac{\eta\rho\lambda_1}{2-\eta\lambda_1}e_1\text{ alternately}",
+            margin=_theorem2,
+            seeds=(_ON_SPHERE,),
+        ),
+        corrected=Claim(
+            latex=r"w_0\text{ absolutely continuous, no moment}\Rightarrow\ldots",
+            margin=_theorem2,
+            also=lambda at, n: {"‖v₀‖ ≠ γ₁": abs(Law(at, n).gamma[0] - norm(n, vector(at, n)))},
+        ),
+        scope="single starts, followed until within ε of the cycle; the counterexample stands for every start on the sphere "
+        "‖Λw₀‖ = γ₁, which carries atomless laws. Starts that meet ‖v_t‖ = γ₁ later are met with probability 0",
+        repair="atomless laws may sit on ‖Λw₀‖ = γ₁, whence v_{1,1} = 0. With 'continuous' for 'has a density' the print stands; the moment "
+        "is not needed",
+        cost=8,
+    ),
+)
