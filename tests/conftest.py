@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -15,6 +16,10 @@ settings.register_profile(
     "ravine", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("ravine")
+# Hypothesis also draws constants from the local modules that happen to be imported: draws would then depend on which
+# tests a worker has run before, in spite of derandomize.
+assert hasattr(providers, "is_local_module_file")
+providers.is_local_module_file = lambda path: False  # pyright: ignore[reportPrivateImportUsage]
 
 
 @pytest.fixture

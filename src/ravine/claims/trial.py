@@ -343,8 +343,15 @@ def _shapes(search: _Search, seed: int, examples: int) -> None:
 
 @contextmanager
 def _elsewhere() -> Iterator[None]:
-    """Hypothesis keeps a folder where the command was given; keep it with the other generated files instead."""
+    """Two habits of Hypothesis set aside for the time of a search.
+
+    It keeps a folder where the command was given: here with the other generated files. And it draws constants from
+    whatever modules of the user are imported: a verdict must not depend on them.
+    """
     name = "HYPOTHESIS_STORAGE_DIRECTORY"
+    providers = require("hypothesis.internal.conjecture.providers", "certify")
+    local = getattr(providers, "is_local_module_file", None)
+    providers.is_local_module_file = lambda path: False  # pyright: ignore[reportAttributeAccessIssue]
     configuration = require("hypothesis.configuration", "certify")
     kept = getattr(configuration, "__hypothesis_home_directory", None)
     configuration.set_hypothesis_home_dir(os.environ.get(name) or cache_directory() / "hypothesis")
@@ -352,6 +359,7 @@ def _elsewhere() -> Iterator[None]:
         yield
     finally:
         configuration.set_hypothesis_home_dir(kept)
+        providers.is_local_module_file = local  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _deepen(search: _Search, evaluations: int) -> None:
