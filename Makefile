@@ -43,6 +43,8 @@ bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev,bench]'
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/commands.py
+	$(BIN)/python benchmarks/certificates.py
+	$(BIN)/python benchmarks/optimizers.py
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -16,8 +16,8 @@ COMMANDS = re.findall(r"^(ravine .*)$", README, flags=re.MULTILINE)
 
 
 def test_there_is_something_to_test() -> None:
-    assert len(PROGRAMS) == 2
-    assert len(COMMANDS) == 3
+    assert len(PROGRAMS) >= 3
+    assert len(COMMANDS) >= 7
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -29,12 +29,13 @@ def test_programs_run(program: str, tmp_path: Path) -> None:
     assert done.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_run(command: str, tmp_path: Path) -> None:
-    program, *arguments = shlex.split(command)
-    path = str(Path(sys.executable).with_name(program))
-    done = subprocess.run([path, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_commands_run(tmp_path: Path) -> None:
+    """In one folder and in order: some read what another wrote."""
+    for command in COMMANDS:
+        program, *arguments = shlex.split(command)
+        path = str(Path(sys.executable).with_name(program))
+        done = subprocess.run([path, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), command
 
 
 def test_links_and_targets_exist(root: Path) -> None:

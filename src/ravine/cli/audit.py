@@ -42,9 +42,10 @@ def audit(
     given = _given(quadratic, eta, rho, start, within)
     text = _marked(page) if page is not None else None
     done: list[Outcome] = []
+    screen = Console(stderr=True)
     bars = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=Console(stderr=True), transient=True,
+        console=screen, transient=True, disable=not screen.is_terminal,
     )  # fmt: skip
     interrupted = False
     with bars:
