@@ -23,7 +23,7 @@ ROOMS = {
     "spectrum": {"objectives"},
     "observe": {"objectives", "spectrum"},
     "plots": {"extras", "files", "objectives", "schema"},
-    "torch": {"extras", "objectives"},
+    "torch": {"extras", "objectives", "spectrum"},
     "experiments": {
         "extras", "methods", "objectives", "observe", "plots", "simulate", "spectrum", "theory", "torch",
     },

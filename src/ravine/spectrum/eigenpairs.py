@@ -185,7 +185,7 @@ def _search(
     share = 1.0
     if guess is not None:
         first, share = _warm(guess, first), _FRESH
-    return search(apply, first, wanted, tol, share, target, products, memory, seed)
+    return search(apply, first, wanted, tol, share, target, products, memory, seed, precision=objective.precision)
 
 
 def search(
@@ -199,6 +199,7 @@ def search(
     memory: int = MEMORY,
     seed: int = 0,
     enough: Callable[[np.ndarray, np.ndarray], bool] | None = None,
+    precision: float = 0.0,
 ) -> tuple[Eigenpairs, Eigenpairs]:
     """`wanted` pairs from the top and from the bottom of any symmetric operator; the engine of `top_eigenpairs`.
 
@@ -220,7 +221,7 @@ def search(
         raise ValueError(
             f"memory = {memory}: {count} eigenpairs need {itemsize * dimension * (2 * count + 5)} bytes at least"
         )
-    krylov = Krylov(apply, first, capacity, np.random.default_rng([seed, 1]))
+    krylov = Krylov(apply, first, capacity, np.random.default_rng([seed, 1]), precision)
     certificate: _Certificate | None = None
     interrupted = False
     try:

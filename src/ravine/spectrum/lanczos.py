@@ -31,9 +31,13 @@ class Krylov:
         The most basis vectors held at a time; memory is (capacity + 1)·d numbers.
     generator
         For a new vector where the space is exhausted before ℝᵈ is.
+    precision
+        Relative error of the products, where it is worse than the rounding of `start`'s own precision.
     """
 
-    def __init__(self, apply: Apply, start: Array, capacity: int, generator: np.random.Generator) -> None:
+    def __init__(
+        self, apply: Apply, start: Array, capacity: int, generator: np.random.Generator, precision: float = 0.0
+    ) -> None:
         self.xp = array_namespace(start)
         self.dimension = int(start.shape[0])
         self.capacity = min(capacity, self.dimension)
@@ -49,7 +53,7 @@ class Krylov:
         self.log_betas: list[float] = []
         self.exhausted = False
         self.restarts = 0
-        self.epsilon = float(self.xp.finfo(start.dtype).eps)
+        self.epsilon = max(float(self.xp.finfo(start.dtype).eps), precision)
 
     @property
     def full(self) -> bool:

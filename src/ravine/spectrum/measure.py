@@ -51,10 +51,10 @@ def spectral_measure(objective: Objective, w: Any, v: Any, m: int) -> Measure:
     apply, _ = operator(objective, w)
     if m < 1:
         raise ValueError(f"m = {m}: give a number of products ≥ 1")
-    return measure(apply, objective.point(v, "v"), m)
+    return measure(apply, objective.point(v, "v"), m, objective.precision)
 
 
-def measure(apply: Apply, v: Array, m: int) -> Measure:
+def measure(apply: Apply, v: Array, m: int, precision: float = 0.0) -> Measure:
     """`spectral_measure` of any symmetric operator."""
     xp = array_namespace(v)
     largest = float(xp.max(xp.abs(v)))
@@ -63,7 +63,7 @@ def measure(apply: Apply, v: Array, m: int) -> Measure:
     # In two factors: the square of a tiny entry underflows.
     scaled = v / largest
     norm = float(xp.linalg.vector_norm(scaled))
-    krylov = Krylov(apply, scaled, m, np.random.default_rng(0))
+    krylov = Krylov(apply, scaled, m, np.random.default_rng(0), precision)
     while krylov.size < krylov.capacity and not krylov.exhausted:
         krylov.step()
     values, columns, residuals = krylov.ritz()

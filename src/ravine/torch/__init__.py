@@ -7,5 +7,6 @@ from ravine.extras import require
 require("torch", "torch")
 
 from ravine.torch.network import Network, network  # noqa: E402 (after the check that names the extra)
+from ravine.torch.probe import Probe  # noqa: E402
 
-__all__ = ["Network", "network"]
+__all__ = ["Network", "Probe", "network"]
