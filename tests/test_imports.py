@@ -22,8 +22,9 @@ ROOMS = {
     "simulate": {"kernels", "methods", "objectives", "schema"},
     "spectrum": {"objectives"},
     "observe": {"objectives", "spectrum"},
+    "forecast": {"methods", "objectives", "spectrum", "theory"},
     "plots": {"extras", "files", "objectives", "schema"},
-    "torch": {"extras", "objectives", "spectrum"},
+    "torch": {"extras", "forecast", "methods", "objectives", "observe", "spectrum", "theory"},
     "experiments": {
         "extras", "methods", "objectives", "observe", "plots", "simulate", "spectrum", "theory", "torch",
     },

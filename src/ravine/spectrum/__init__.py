@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravine.spectrum.eigenpairs import Eigenpairs, extremal_eigenpairs, search, top_eigenpairs
+from ravine.spectrum.eigenpairs import Eigenpairs, extremal_eigenpairs, operator, search, top_eigenpairs
 from ravine.spectrum.lanczos import Krylov, random_start
 from ravine.spectrum.measure import Density, Measure, Trace, density, measure, spectral_measure, trace
 
@@ -15,6 +15,7 @@ __all__ = [
     "density",
     "extremal_eigenpairs",
     "measure",
+    "operator",
     "random_start",
     "search",
     "spectral_measure",

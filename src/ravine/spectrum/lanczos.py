@@ -106,6 +106,22 @@ class Krylov:
             self.lower[j + 1, j] = after
         self.basis[j + 1] = w / after
 
+    def insert(self, v: Array) -> bool:
+        """Go on from v, as far as it lies outside the space, in place of the last residual; False if it does not.
+
+        The projected operator stays exact: each of its entries is measured when its later vector is multiplied.
+        Residuals of pairs are then no longer known.
+        """
+        xp, known = self.xp, self.basis[: self.size]
+        before = float(xp.linalg.vector_norm(v))
+        for _ in range(3):
+            v = v - (known @ v) @ known
+        after = float(xp.linalg.vector_norm(v))
+        if after <= 1e3 * self.epsilon * before:
+            return False
+        self.basis[self.size] = v / after
+        return True
+
     def projected(self) -> np.ndarray:
         """QᵀHQ, symmetric, shape (m, m)."""
         upper = np.triu(self.upper[: self.size, : self.size])
