@@ -21,10 +21,10 @@ ROOMS = {
     "schema": {"files", "methods", "version"},
     "simulate": {"kernels", "methods", "objectives", "schema"},
     "spectrum": {"objectives"},
-    "observe": {"objectives", "spectrum"},
+    "observe": {"objectives", "spectrum", "theory"},
     "forecast": {"methods", "objectives", "spectrum", "theory"},
     "plots": {"extras", "files", "objectives", "schema"},
-    "torch": {"extras", "forecast", "methods", "objectives", "observe", "spectrum", "theory"},
+    "torch": {"extras", "files", "forecast", "methods", "objectives", "observe", "spectrum", "theory"},
     "experiments": {
         "extras", "methods", "objectives", "observe", "plots", "simulate", "spectrum", "theory", "torch",
     },

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 import torch
-from ravine import spectrum
+from ravine import observe, spectrum
+from ravine.forecast import Forecast
+from ravine.forecast import forecast as _forecast
+from ravine.methods import Method
+from ravine.observe import Drift
 from ravine.spectrum import Density, Eigenpairs, Trace
+from ravine.theory import edge
+from ravine.torch.follow import Follow
 from ravine.torch.gauss_newton import gauss_newton_product
 from ravine.torch.layers import BatchNormMode
 from ravine.torch.network import LossFunction
@@ -52,6 +59,41 @@ class SharpnessGradient:
     def tie(self) -> bool:
         """Whether λ₁ = λ₂ to within the bounds."""
         return self.value is None
+
+
+@dataclass(frozen=True)
+class Bounce:
+    """The bounce between consecutive iterates of training, beside the law.
+
+    Attributes
+    ----------
+    centre, half_width
+        (w_t + w_{t+1})/2 and (w_{t+1} − w_t)/2 of the last two iterates, shape (d,).
+    amplitude
+        ‖half_width‖.
+    law
+        ηρλ₁/(2(1+m) − ηλ₁), λ₁ at the centre; NaN where there is no bounce.
+    alignment
+        |cos| between half-width and e₁.
+    reversal
+        Cosine between the last two motions: −1 where it bounces, +1 where it slides.
+    top
+        λ₁ at the centre, with its bounds.
+    """
+
+    centre: np.ndarray
+    half_width: np.ndarray
+    amplitude: float
+    law: float
+    alignment: float
+    reversal: float
+    top: Eigenpairs
+
+    @property
+    def bouncing(self) -> bool:
+        """Whether the run bounces as the law says: amplitude within 10 %, along e₁ to |cos| ≥ 0.9, back and forth."""
+        near = abs(self.amplitude - self.law) <= 0.1 * self.law
+        return bool(near and self.alignment >= 0.9 and self.reversal <= -0.9)
 
 
 class Probe:
@@ -231,3 +273,127 @@ class Probe:
     def trace(self, products: int = 40, seed: int = 0) -> Trace:
         """The Hessian's trace with its standard error; see `spectrum.trace`."""
         return spectrum.trace(self.objective, self.objective.start, products, seed)
+
+    def bounce(
+        self, optimizer: Any, step: Callable[[], Any] | None = None, *, rho: float | None = None, tol: float = 1e-6
+    ) -> Bounce:
+        """Take two steps of training, measure the bounce between them, and put parameters and optimizer back.
+
+        Parameters
+        ----------
+        optimizer
+            The optimizer in use; η, ρ and the momentum are read from its first group.
+        step
+            One step of training on the probe's data, as the training loop has it; by default
+            ``optimizer.step(closure)`` with a closure that evaluates the probe's loss and its gradient.
+        rho
+            ρ, if the optimizer's group has none.
+        tol
+            Residual of λ₁, relative.
+
+        Raises
+        ------
+        ValueError
+            If no ρ is known, or a step makes a parameter that is not finite.
+        """
+        group = optimizer.param_groups[0]
+        rho = rho if rho is not None else group.get("rho")
+        if rho is None:
+            raise ValueError("rho: the optimizer's group has none; pass rho=…")
+        eta, momentum = float(group["lr"]), float(group.get("momentum", 0.0))
+        objective = self.objective
+        state, modes = deepcopy(optimizer.state_dict()), [m.training for m in self.model.modules()]
+        kept = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        gradients = [None if p.grad is None else p.grad.clone() for p in self.model.parameters()]
+        points = [objective.start]
+        try:
+            for _ in range(2):
+                if step is None:
+                    optimizer.step(self._closure(optimizer))
+                else:
+                    step()
+                points.append(objective.start)
+        finally:
+            self.model.load_state_dict(kept)
+            optimizer.load_state_dict(state)
+            for module, mode in zip(self.model.modules(), modes, strict=True):
+                module.training = mode
+            for p, g in zip(self.model.parameters(), gradients, strict=True):
+                p.grad = g
+        a, b, c = (p.double().cpu().numpy() for p in points)
+        if not np.isfinite(c).all():
+            raise ValueError("optimizer: a step made parameters that are not finite; nothing bounces there")
+        centre, half = (b + c) / 2, (c - b) / 2
+        top = spectrum.top_eigenpairs(objective, centre, 1, tol)
+        amplitude, before = float(np.linalg.norm(half)), float(np.linalg.norm(b - a))
+        law = (
+            edge.heavy_ball_amplitude(float(top.values[0]), eta, float(rho), momentum) if top.values[0] > 0 else np.nan
+        )
+        along = abs(float(half @ top.vectors[0])) / amplitude if amplitude > 0 else np.nan
+        reversal = float(half @ (b - a)) / (amplitude * before) if amplitude * before > 0 else np.nan
+        return Bounce(centre, half, amplitude, law, along, reversal, top)
+
+    def _closure(self, optimizer: Any) -> Callable[[], torch.Tensor]:
+        def closure() -> torch.Tensor:
+            with torch.enable_grad():
+                optimizer.zero_grad()
+                objective = self.objective
+                g, parameters = objective.grad(objective.start), dict(self.model.named_parameters())
+                for name, part in objective._split(g).items():
+                    parameters[name].grad = part.clone()
+                return torch.tensor(objective.value(objective.start))
+
+        return closure
+
+    def drift(self, eta: float, rho: float, steps: int = 1000, products: int = 60) -> Drift:
+        """How the centre of SAM's bounce will move from here, a minimum: flat directions drift, curved ones settle.
+
+        Raises
+        ------
+        ValueError
+            If ηλ₁ ≥ 2, or λ₁ = λ₂ to within the bounds: there is no direction to drift in.
+        """
+        found = self.sharpness_gradient()
+        if found.value is None:
+            raise ValueError(
+                "drift: λ₁ = λ₂ to within the bounds, so that ∇λ_max is undefined; see sharpness_gradient()"
+            )
+        w = self.objective.start
+        top = float(found.top.values[0])
+        return observe.drift(self.objective, w, found.top.vectors[0], found.value, top, eta, rho, steps, products)
+
+    def forecast(
+        self, method: Method, steps: int, products: int = 60, *, drift: bool = True, tolerance: float = 0.05
+    ) -> Forecast:
+        """What `method` will do in the next steps on this loss, and how far that is to be believed."""
+        return _forecast(self.objective, method, steps=steps, products=products, drift=drift, tolerance=tolerance)
+
+    def follow(
+        self,
+        optimizer: Any,
+        every: int = 50,
+        *,
+        k: int = 1,
+        tol: float = 1e-3,
+        rho: float | None = None,
+        writer: Any = None,
+    ) -> Follow:
+        """Look at the loss after every `every`-th step of `optimizer`, while a ``with`` block runs.
+
+        Parameters
+        ----------
+        optimizer
+            Any torch optimizer; η, and ρ where there is one, are read from its first group at each look.
+        every, k, tol
+            Steps between two looks; how many eigenvalues; their residual, relative.
+        rho
+            ρ for the SAM-edge, if the optimizer's group has none.
+        writer
+            Anything with TensorBoard's ``add_scalar(name, value, step)``.
+
+        Raises
+        ------
+        ValueError
+            If every < 1 or `optimizer` is no torch optimizer.
+        """
+        return Follow(self, optimizer, every, k, tol, rho, writer)
