@@ -30,8 +30,8 @@ ROOMS = {
     },
     "report": {"experiments", "extras", "plots", "version"},
     "cli": {
-        "experiments", "extras", "files", "methods", "objectives", "plots", "report", "schema", "simulate", "theory",
-        "version",
+        "experiments", "extras", "files", "forecast", "methods", "objectives", "plots", "report", "schema", "simulate",
+        "theory", "torch", "version",
     },
 }  # fmt: skip
 # What may be imported, and by which rooms only.

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ravine.cli.forecast import forecast
+from ravine.cli.probe import probe
 from ravine.cli.reproduce import reproduce
 from ravine.cli.simulate import simulate
 
@@ -28,6 +30,8 @@ app = typer.Typer(
 )
 app.command()(simulate)
 app.command()(reproduce)
+app.command()(probe)
+app.command()(forecast)
 
 
 def _version(show: bool) -> None:

@@ -97,27 +97,42 @@ def task(seed: int) -> tuple[Any, Callable[[Any, Any], Any], list[Any], Callable
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = torch.nn.Sequential(torch.nn.Linear(64, HIDDEN), torch.nn.Tanh(), torch.nn.Linear(HIDDEN, 10)).double()
+    return model, half_square, [(x, y)], residuals_of(model, x, y)
+
+
+def half_square(model: Any, batch: Any) -> Any:
+    """Half the squared error, summed over the outputs and averaged over the batch."""
+    return 0.5 * ((model(batch[0]) - batch[1]) ** 2).sum(dim=1).mean()
+
+
+def residuals_of(model: Any, x: Any, y: Any) -> Callable[[Any], Any]:
+    """r(w) of a flat vector w, with `half_square` = ½‖r‖²."""
+    import torch
+
     shapes = {name: p.shape for name, p in model.named_parameters()}
     sizes = [shape.numel() for shape in shapes.values()]
 
-    def loss(model: Any, batch: Any) -> Any:
-        return 0.5 * ((model(batch[0]) - batch[1]) ** 2).sum(dim=1).mean()
-
     def residuals(w: Any) -> Any:
         parts = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), w.split(sizes), strict=True)}
-        return ((torch.func.functional_call(model, parts, (x,)) - y) / IMAGES**0.5).reshape(-1)
+        return ((torch.func.functional_call(model, parts, (x,)) - y) / len(x) ** 0.5).reshape(-1)
 
-    return model, loss, [(x, y)], residuals
+    return residuals
 
 
 def train(seed: int) -> tuple[Network, np.ndarray]:
+    """`task` trained to a minimum."""
+    return minimise(*task(seed))
+
+
+def minimise(
+    model: Any, loss: Callable[[Any, Any], Any], batches: list[Any], residuals: Callable[[Any], Any]
+) -> tuple[Network, np.ndarray]:
     """Train to a minimum: Adam at first, then Levenberg and Marquardt's method to the last digits."""
     from scipy.optimize import least_squares
 
     import torch
     from ravine.torch import network
 
-    model, loss, batches, residuals = task(seed)
     objective = network(model, loss, batches)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _ADAM_STEPS)
@@ -268,7 +283,7 @@ def _draw_drift(ax: Axes, m: _Measured) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums in one order: the numbers then do not depend on how many processors there are, and small products are faster."""
     from threadpoolctl import threadpool_limits
 
@@ -287,7 +302,7 @@ def run(progress: Progress) -> Outcome:
     """Run the network experiment: two seeds, SAM and the control of gradient descent from the same minimum."""
     require("torch", "torch")
     require("sklearn", "report")
-    with _one_thread():
+    with one_thread():
         measured = [_measure(seed, progress, (k / len(SEEDS), 1 / len(SEEDS))) for k, seed in enumerate(SEEDS)]
     progress("drawing", 1.0)
     with plots.style():
