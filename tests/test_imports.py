@@ -26,7 +26,7 @@ ROOMS = {
     "plots": {"extras", "files", "objectives", "schema"},
     "torch": {"extras", "files", "forecast", "methods", "objectives", "observe", "spectrum", "theory"},
     "experiments": {
-        "extras", "methods", "objectives", "observe", "plots", "simulate", "spectrum", "theory", "torch",
+        "extras", "forecast", "methods", "objectives", "observe", "plots", "simulate", "spectrum", "theory", "torch",
     },
     "report": {"experiments", "extras", "plots", "version"},
     "cli": {

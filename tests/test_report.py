@@ -18,7 +18,7 @@ from ravine.cli import main
 from ravine.experiments import EXPERIMENTS, Check, Outcome, Picture
 from ravine.report import build, provenance
 
-FIGURES = [name for name in EXPERIMENTS if name != "network"]
+FIGURES = [name for name in EXPERIMENTS if name not in ("network", "probe")]
 
 
 def silent(stage: str, share: float) -> None:
@@ -171,7 +171,7 @@ def test_an_interrupt_keeps_the_experiments_before_it(tmp_path: Path, monkeypatc
     out = tmp_path / "report"
     assert reproduce("paper", "--out", str(out)) == 130
     record = json.loads((out / "report.json").read_text())
-    assert list(record["not_run"]) == ["figure-3", "figure-4", "figure-5", "network"]
+    assert list(record["not_run"]) == ["figure-3", "figure-4", "figure-5", "network", "probe"]
     assert len(record["checks"]) == 2
 
 

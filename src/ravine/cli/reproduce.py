@@ -14,7 +14,7 @@ from ravine.cli.progress import bar
 if TYPE_CHECKING:
     from ravine.experiments import Outcome
 
-NAMES = ("figure-1", "figure-2", "figure-3", "figure-4", "figure-5", "network")
+NAMES = ("figure-1", "figure-2", "figure-3", "figure-4", "figure-5", "network", "probe")
 
 
 def reproduce(  # noqa: D103 (its docstring is the command's help, without sections)
@@ -30,7 +30,7 @@ def reproduce(  # noqa: D103 (its docstring is the command's help, without secti
 
     require("matplotlib", "report")
     require("jinja2", "report")
-    if "network" in names:
+    if {"network", "probe"} & set(names):
         require("torch", "torch")
         require("sklearn", "report")
     from ravine.report import build, check_destination, provenance
