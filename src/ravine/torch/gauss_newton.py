@@ -49,4 +49,4 @@ def gauss_newton_product(objective: Products, w: torch.Tensor, u: torch.Tensor) 
             forward = _pull(back, dummy, u, retain_graph=True)
             if slope.requires_grad:
                 total += weight * _pull(output, point, _pull(slope, leaf, forward)).detach()
-    return total
+    return objective._of_all(total)

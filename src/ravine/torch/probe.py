@@ -109,7 +109,7 @@ class Probe:
         A list of batches or a loader, read once; a ragged batch weighs what it holds.
     size
         Counts a batch's samples, for masked data; by default the length of its first tensor.
-    path, memory, batchnorm, seed
+    path, memory, batchnorm, seed, distributed
         As for `ravine.torch.products.Products`: how Hessian products are made (chosen by itself), bytes for graphs,
         how batch norms normalise, and a seed for dropout.
 
@@ -135,11 +135,13 @@ class Probe:
         memory: int = MEMORY,
         batchnorm: BatchNormMode | None = None,
         seed: int | None = None,
+        distributed: bool = False,
     ) -> None:
-        self.model = model
         self.objective = Products(
-            model, loss_fn, batches, size, path=path, memory=memory, batchnorm=batchnorm, seed=seed
-        )
+            model, loss_fn, batches, size, path=path, memory=memory, batchnorm=batchnorm, seed=seed,
+            distributed=distributed,
+        )  # fmt: skip
+        self.model = self.objective.model
         self._last: Eigenpairs | None = None
 
     @property

@@ -83,6 +83,11 @@ class Products(Network):
         ``"eval"`` or ``"batch"`` to say how batch norms normalise; None leaves each as it is set.
     seed
         Fixes dropout and other randomness, one stream a batch; without it a random forward pass is refused.
+    distributed
+        Whether each process of the default group holds a part of the data: losses and derivatives are then those of
+        all, and every
+        process must make the same calls. The model is the replica itself, without sharding: under FSDP no product is
+        exact here.
     """
 
     def __init__(
@@ -96,7 +101,11 @@ class Products(Network):
         memory: int = MEMORY,
         batchnorm: BatchNormMode | None = None,
         seed: int | None = None,
+        distributed: bool = False,
     ) -> None:
+        # The replica inside: its wrapper would reduce gradients on its own.
+        model = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
+        self._distributed = False
         if path not in ("auto", "retained", "double", "forward", "difference"):
             raise ValueError(f"path = {path!r}: use auto, retained, double, forward or difference")
         if batchnorm not in (None, "eval", "batch"):
@@ -110,6 +119,24 @@ class Products(Network):
         self._kinks: list[str] = []
         self.spent = {"gradients": 0, "products": 0}
         super().__init__(model, loss, batches, size)
+        if distributed:
+            if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+                raise ValueError("distributed: no process group; call torch.distributed.init_process_group first")
+            own = self._samples
+            total = self._summed(self.start.new_tensor([float(own)]))
+            self._share, self._distributed = own / float(total[0]), True
+
+    def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
+        torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def _of_all(self, mean: torch.Tensor) -> torch.Tensor:
+        """The mean over every process's samples, from that over one's own."""
+        return self._summed(mean * self._share) if self._distributed else mean
+
+    def value(self, w: Any) -> float:
+        own = super().value(w)
+        return float(self._of_all(self.start.new_tensor(own))) if self._distributed else own
 
     def _probe(self) -> None:
         self._order = {id(batch): k for k, batch in enumerate(self.batches)}
@@ -174,11 +201,11 @@ class Products(Network):
 
     def grad(self, w: Any) -> torch.Tensor:
         self.spent["gradients"] += 1
-        return super().grad(w)
+        return self._of_all(super().grad(w))
 
     def hvp(self, w: Any, u: Any) -> torch.Tensor:
         self.spent["products"] += 1
-        return self._by(self.choice.path, self._vector(w), self._vector(u))
+        return self._of_all(self._by(self.choice.path, self._vector(w), self._vector(u)))
 
     def _by(self, path: str, w: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         if path == "retained":
@@ -327,6 +354,7 @@ class Products(Network):
                 h = _pull(gradient, point, u, create_graph=True)
                 if h.requires_grad:
                     exact += weight * _pull(h, point, u, retain_graph=keep)
+        exact, g = self._of_all(exact), self._of_all(g)
         precision = torch.finfo(w.dtype).eps
         step = precision**0.25 * self._scale(w) / length
         near = self._curl(w, u, g, step)
