@@ -254,12 +254,6 @@ class Products(Network):
         w = self.start
         if self._asked != "auto":
             return Choice(self._asked, 0, "asked for", {})
-        slope = Network.grad(self, w)
-        u = torch.linspace(-1, 1, w.numel(), dtype=w.dtype, device=w.device)
-        u = u / torch.linalg.vector_norm(u)
-        length = float(torch.linalg.vector_norm(slope))
-        if length > 0:
-            u = u + slope / length
         held: dict[int, int] = {}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -271,17 +265,25 @@ class Products(Network):
         try:
             with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
                 (g,) = torch.autograd.grad(self._loss(point, self.batches[0]).reshape(()), point, create_graph=True)
-                if g.requires_grad:
-                    _pull(g, point, u)
+                slope = g.detach()
+                u = torch.linspace(-1, 1, w.numel(), dtype=w.dtype, device=w.device)
+                u = u / torch.linalg.vector_norm(u)
+                length = float(torch.linalg.vector_norm(slope))
+                if length > 0:
+                    u = u + slope / length
+                exact = _pull(g, point, u, retain_graph=True) if g.requires_grad else torch.zeros_like(w)
         except (NotImplementedError, RuntimeError) as error:
             return Choice("difference", 0, f"no second derivative by autograd ({_brief(error)})", {})
         if not self._kinks:
-            wrong = self._disagreement(w, u, slope)
+            wrong = self._disagreement(w, u, slope, exact)
             if wrong is not None:
                 return Choice("difference", 0, wrong, {})
         # The other batches hold as much for each sample.
         total = int(sum(held.values()) / self._weights[0])
         if total <= self._memory:
+            if len(self.batches) == 1:
+                # This is the graph that the products will go through.
+                self._kept = (w.clone(), [(1.0, point, g)])
             return Choice("retained", total, "the gradient's graph fits in memory", {})
         seconds: dict[str, float] = {}
         for path in ("double", "forward"):
@@ -294,22 +296,26 @@ class Products(Network):
         best: Any = min(seconds, key=lambda path: seconds[path])
         return Choice(best, total, f"the graph would hold {total} bytes, more than {self._memory}; measured", seconds)
 
-    def _disagreement(self, w: torch.Tensor, u: torch.Tensor, slope: torch.Tensor) -> str | None:
-        """What to say if autograd's product is not the derivative of its gradient.
+    def _disagreement(self, w: torch.Tensor, u: torch.Tensor, slope: torch.Tensor, exact: torch.Tensor) -> str | None:
+        """What to say if autograd's product is not the derivative of its gradient, on the first batch.
 
         A hand-written backward pass that is not differentiable may lose a part of the second derivative in silence.
         """
-        exact = Network.hvp(self, w, u)
         precision = torch.finfo(w.dtype).eps
         length, size = float(torch.linalg.vector_norm(u)), float(torch.linalg.vector_norm(exact))
         for shrink in (1.0, 0.25):
             h = shrink * precision ** (1 / 3) * self._scale(w) / length
-            difference = (Network.grad(self, w + h * u) - Network.grad(self, w - h * u)) / (2 * h)
+            difference = (self._first_gradient(w + h * u) - self._first_gradient(w - h * u)) / (2 * h)
             gap = float(torch.linalg.vector_norm(exact - difference))
             rounding = 32 * precision * (float(torch.linalg.vector_norm(slope)) + h * size) / h
             if gap <= 0.02 * size + rounding:
                 return None
         return f"autograd's second derivative disagrees with differences of gradients by {gap / max(size, 1e-300):.2g}"
+
+    def _first_gradient(self, w: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            point = w.clone().requires_grad_(True)
+            return torch.autograd.grad(self._loss(point, self.batches[0]).reshape(()), point)[0]
 
     def third(self, w: Any, u: Any) -> torch.Tensor:
         return self.third_checked(w, u).value
