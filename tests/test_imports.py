@@ -21,18 +21,19 @@ ROOMS = {
     "schema": {"files", "methods", "version"},
     "simulate": {"kernels", "methods", "objectives", "schema"},
     "spectrum": {"objectives"},
-    "observe": {"objectives", "spectrum"},
+    "observe": {"objectives", "spectrum", "theory"},
+    "forecast": {"methods", "objectives", "spectrum", "theory"},
     "plots": {"extras", "files", "objectives", "schema"},
-    "torch": {"extras", "objectives"},
+    "torch": {"extras", "files", "forecast", "methods", "objectives", "observe", "spectrum", "theory"},
     "experiments": {
-        "extras", "methods", "objectives", "observe", "plots", "simulate", "spectrum", "theory", "torch",
+        "extras", "forecast", "methods", "objectives", "observe", "plots", "simulate", "spectrum", "theory", "torch",
     },
     "report": {"experiments", "extras", "plots", "version"},
     "claims": {"extras", "generated", "methods"},
     "certify": {"extras", "files", "theory"},
     "cli": {
-        "certify", "claims", "experiments", "extras", "files", "methods", "objectives", "plots", "report", "schema",
-        "simulate", "theory", "version",
+        "certify", "claims", "experiments", "extras", "files", "forecast", "methods", "objectives", "plots", "report",
+        "schema", "simulate", "theory", "torch", "version",
     },
 }  # fmt: skip
 # What may be imported, and by which rooms only.

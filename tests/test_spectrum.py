@@ -1,20 +1,26 @@
-"""Top eigenpairs against dense eigenvalues, and the bounds they carry."""
+"""Eigenpairs against dense eigenvalues, and the bounds they carry; measures, density and trace."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from ravine.objectives import quadratic
-from ravine.spectrum import top_eigenpairs
+from ravine.objectives import Objective, quadratic
+from ravine.spectrum import density, extremal_eigenpairs, random_start, search, spectral_measure, top_eigenpairs, trace
+
+
+def rotated(lam: np.ndarray, seed: int) -> tuple[Objective, np.ndarray]:
+    basis = ortho_group.rvs(len(lam), random_state=seed)
+    return quadratic(basis @ np.diag(lam) @ basis.T), basis
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_against_the_dense_spectrum(seed: int) -> None:
-    basis = ortho_group.rvs(30, random_state=seed)
     lam = np.sort(np.random.default_rng(seed).uniform(-1, 3, 30))[::-1]
-    loss = quadratic(basis @ np.diag(lam) @ basis.T)
+    loss, basis = rotated(lam, seed)
     pairs = top_eigenpairs(loss, np.zeros(30), k=3, tol=1e-10)
     assert pairs.values == pytest.approx(lam[:3], rel=1e-9)
     assert np.abs((pairs.vectors * basis.T[:3]).sum(axis=1)) == pytest.approx(np.ones(3), rel=1e-6)
@@ -30,6 +36,80 @@ def test_a_loose_tolerance_still_bounds_its_error() -> None:
         assert np.abs(lam - value).min() <= residual + 1e-13
 
 
+@settings(max_examples=50)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([5, 20, 60]),
+    st.sampled_from([1e-1, 1e-3, 1e-8, 1e-14]),
+    st.sampled_from(["uniform", "decay", "clusters"]),
+    st.integers(1, 3),
+)
+def test_bounds_are_never_understated(seed: int, d: int, tol: float, kind: str, k: int) -> None:
+    generator = np.random.default_rng(seed)
+    lam = {
+        "uniform": lambda: generator.uniform(-1, 1, d),
+        "decay": lambda: np.exp(-generator.uniform(0, 20, d)) * generator.choice([1, 1, 1, -1], d),
+        "clusters": lambda: generator.choice([1.0, 0.5, 0.0], d) + generator.uniform(0, 1e-4, d),
+    }[kind]()
+    loss = quadratic(lam)
+    for pairs in (top_eigenpairs(loss, np.zeros(d), k, tol, seed=seed % 7), *_both(loss, d, tol)):
+        nearest = np.abs(pairs.values[:, None] - lam[None, :]).min(axis=1)
+        assert (nearest <= pairs.residuals).all()
+        true = np.array(
+            [np.linalg.norm(lam * v - value * v) for value, v in zip(pairs.values, pairs.vectors, strict=True)]
+        )
+        assert (true <= pairs.residuals).all()
+        assert pairs.converged.all()
+        # The gap bound presupposes that one eigenvalue lies within the gap.
+        gaps = pairs.residuals**2 / np.maximum(pairs.gap_bounds, 1e-300)
+        alone = np.array([(np.abs(lam - v) < gap).sum() == 1 for v, gap in zip(pairs.values, gaps, strict=True)])
+        assert (nearest[alone] <= pairs.gap_bounds[alone]).all()
+
+
+def _both(loss: Objective, d: int, tol: float) -> list:
+    return list(extremal_eigenpairs(loss, np.zeros(d), 2, tol)) if d > 5 else []
+
+
+def test_both_ends() -> None:
+    lam = np.sort(np.random.default_rng(0).uniform(-2, 3, 80))
+    top, bottom = extremal_eigenpairs(quadratic(lam), np.zeros(80), 2, tol=1e-10)
+    assert top.values == pytest.approx(lam[::-1][:2], rel=1e-9)
+    assert bottom.values == pytest.approx(lam[:2], rel=1e-9)
+    assert top.products == bottom.products
+    smallest = top_eigenpairs(quadratic(lam), np.zeros(80), 2, 1e-10, end="smallest")
+    assert smallest.values == pytest.approx(lam[:2], rel=1e-9)
+
+
+def test_restarts_keep_the_bounds_and_the_memory() -> None:
+    lam = np.sort(np.random.default_rng(0).uniform(0, 1, 300))[::-1]
+    free = top_eigenpairs(quadratic(lam), np.zeros(300), 2, 1e-8)
+    bound = top_eigenpairs(quadratic(lam), np.zeros(300), 2, 1e-8, memory=8 * 300 * 16)
+    for pairs in (free, bound):
+        assert pairs.converged.all()
+        assert (np.abs(pairs.values - lam[:2]) <= pairs.residuals).all()
+    assert bound.products > free.products
+    with pytest.raises(ValueError, match="memory"):
+        top_eigenpairs(quadratic(lam), np.zeros(300), 2, memory=8 * 300 * 4)
+
+
+def test_the_probability_of_a_miss_is_a_bound() -> None:
+    """A large eigenvalue stands apart from a cluster: runs that have not seen it must say so, and are that rare."""
+    d, starts = 400, 300
+    lam = np.concatenate([[1.5], np.linspace(0.0, 1.0, d - 1)])
+    loss = quadratic(lam)
+    probabilities = []
+    for seed in range(starts):
+        pairs = top_eigenpairs(loss, np.zeros(d), 1, tol=0.3, products=3, seed=seed)
+        if pairs.values[0] + max(pairs.residuals[0], 0.3 * abs(pairs.values[0])) < 1.5:
+            probabilities.append(pairs.missed[0])
+    assert probabilities, "no run missed it: the test tests nothing"
+    for level in (0.01, 0.05, 0.2):
+        share = (np.array(probabilities) <= level).sum() / starts
+        assert share <= level + 3 * np.sqrt(level / starts)
+    sure = top_eigenpairs(loss, np.zeros(d), 1, tol=1e-6)
+    assert sure.missed[0] < 1e-3
+
+
 def test_a_guess_saves_products() -> None:
     lam = np.linspace(0, 1, 200) ** 3
     cold = top_eigenpairs(quadratic(lam), np.zeros(200))
@@ -38,7 +118,115 @@ def test_a_guess_saves_products() -> None:
     assert warm.values == pytest.approx(cold.values)
 
 
+def test_a_guess_of_the_wrong_vector_finds_the_right_one() -> None:
+    lam = np.linspace(0, 1, 50)
+    wrong = np.zeros(50)
+    wrong[10] = 1.0
+    pairs = top_eigenpairs(quadratic(lam), np.zeros(50), tol=1e-6, guess=wrong)
+    # At the first product the residual is that of the random part, and too large to stop at.
+    assert pairs.values[0] == pytest.approx(1.0, abs=1e-9)
+
+
+def test_following_through_a_crossing() -> None:
+    before = top_eigenpairs(quadratic([3.0, 2.0, 1.0, 0.5, 0.1]), np.zeros(5), 2)
+    after = top_eigenpairs(quadratic([2.0, 3.0, 1.0, 0.5, 0.1]), np.zeros(5), 2, seed=3)
+    kept, origin = after.following(before)
+    assert origin.tolist() == [1, 0]
+    assert (np.sum(kept.vectors * before.vectors[origin], axis=1) > 0.99).all()
+
+
+def test_an_interrupt_keeps_what_there_is() -> None:
+    lam = np.linspace(0, 1, 100)
+    calls = 0
+
+    def matvec(u: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls > 7:
+            raise KeyboardInterrupt
+        return lam * u
+
+    first = random_start(100, 0, np.zeros(1))
+    pairs, _ = search(matvec, first, (2, 0), 1e-12)
+    assert pairs.interrupted
+    assert pairs.products == 7
+    assert not pairs.converged.all()
+    for value, residual in zip(pairs.values, pairs.residuals, strict=True):
+        assert np.abs(lam - value).min() <= residual
+
+
+def test_fewer_products_than_needed() -> None:
+    pairs = top_eigenpairs(quadratic(np.linspace(0, 1, 100)), np.zeros(100), 1, 1e-12, products=5)
+    assert pairs.products == 5
+    assert not pairs.converged[0]
+
+
+def test_invariant_subspaces_and_ties() -> None:
+    lam = np.array([1.0, 1.0, 0.5, 0.0, 0.0, 0.0])
+    pairs = top_eigenpairs(quadratic(lam), np.zeros(6), 1)
+    assert pairs.values[0] == pytest.approx(1.0, abs=1e-14)
+    # A space of three vectors holds one copy of each value; for four pairs it must go outside.
+    more = top_eigenpairs(quadratic(lam), np.zeros(6), 4)
+    assert more.values == pytest.approx(lam[:4], abs=1e-12)
+
+
+def test_gauss_quadrature_is_exact_to_its_degree() -> None:
+    generator = np.random.default_rng(0)
+    lam, v = generator.uniform(-1, 1, 40), generator.standard_normal(40)
+    found = spectral_measure(quadratic(lam), np.zeros(40), v, 6)
+    for degree in range(12):
+        assert (found.components**2 * found.nodes**degree).sum() == pytest.approx((v**2 * lam**degree).sum(), abs=1e-11)
+    assert abs((found.components**2 * found.nodes**12).sum() - (v**2 * lam**12).sum()) > 1e-9
+    assert found.components @ found.vectors == pytest.approx(v, abs=1e-12)
+
+
+def test_density_and_its_error_bars() -> None:
+    lam = np.random.default_rng(0).uniform(-1, 1, 500) ** 3
+    seen = density(quadratic(lam), np.zeros(500), m=30, vectors=10, seed=1)
+    assert np.trapezoid(seen.value, seen.grid) == pytest.approx(1.0, abs=1e-3)
+    exact = np.exp(-0.5 * ((seen.grid[:, None] - lam) / seen.width) ** 2).mean(axis=1) / (
+        seen.width * np.sqrt(2 * np.pi)
+    )
+    smooth = exact.max() > 0
+    assert smooth
+    for function in (lambda x: x, lambda x: x**2, np.exp):
+        mean, error = seen.mean(function)
+        assert abs(mean - function(lam).mean()) <= 4 * error
+    assert seen.products == 300
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_trace(seed: int) -> None:
+    lam = np.exp(-np.arange(200) / 8.0)
+    loss, _ = rotated(lam, seed)
+    found = trace(loss, np.zeros(200), products=40, seed=seed)
+    assert found.products == 40
+    assert abs(found.value - lam.sum()) <= 5 * found.error
+    assert found.error < 0.02 * lam.sum()
+    low = quadratic(np.concatenate([np.arange(1.0, 6.0), np.zeros(95)]))
+    assert trace(low, np.zeros(100), 20, seed).value == pytest.approx(15.0, rel=1e-9)
+    assert trace(quadratic([1.0, 2.0]), np.zeros(2)).value == 3.0
+
+
 @pytest.mark.parametrize("k", [0, 3, -1])
 def test_misuse(k: int) -> None:
     with pytest.raises(ValueError, match="eigenpairs"):
         top_eigenpairs(quadratic([1.0, 2.0, 3.0]), np.zeros(3), k=k)
+
+
+def test_more_misuse() -> None:
+    loss, w = quadratic(np.arange(1.0, 9.0)), np.zeros(8)
+    for call, cure in [
+        (lambda: top_eigenpairs(loss, w, tol=0.0), "tol"),
+        (lambda: top_eigenpairs(loss, w, products=0), "products"),
+        (lambda: top_eigenpairs(loss, w, end="middle"), "largest"),  # pyright: ignore[reportArgumentType]
+        (lambda: top_eigenpairs(loss, w, target="both"), "vectors"),  # pyright: ignore[reportArgumentType]
+        (lambda: top_eigenpairs(loss, w, guess=np.zeros(8)), "guess"),
+        (lambda: extremal_eigenpairs(loss, w, 4), "fewer than"),
+        (lambda: spectral_measure(loss, w, np.zeros(8), 3), "zero"),
+        (lambda: spectral_measure(loss, w, np.ones(8), 0), "products"),
+        (lambda: density(loss, w, vectors=1), "two at least"),
+        (lambda: trace(loss, w, 3), "four"),
+    ]:
+        with pytest.raises(ValueError, match=cure):
+            call()

@@ -3,12 +3,110 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from array_api_compat import to_device
 
+from ravine import theory
 from ravine.objectives import Objective
-from ravine.spectrum import top_eigenpairs
+from ravine.spectrum import Measure, spectral_measure, top_eigenpairs
+
+FLAT = 1e-4
+"""A direction is flat if its curvature is below this fraction of λ₁."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How the centre of SAM's bounce moves from a minimum, as the theory has it (Theorem 21 with its corrections).
+
+    Attributes
+    ----------
+    flat
+        The motion a step along flat directions, shape (d,), where it adds up.
+    moved
+        The displacement after `steps` steps, shape (d,): in curved directions it settles.
+    sharpness_change
+        λ₁(steps) − λ₁(0), to first order.
+    steps, eta, rho, top
+        What it is for: the number of steps, η, ρ, λ₁.
+    measure
+        The spectral measure of P∇λ₁ that it was computed from; its `products` is what it cost.
+    """
+
+    flat: np.ndarray
+    moved: np.ndarray
+    sharpness_change: float
+    steps: int
+    eta: float
+    rho: float
+    top: float
+    measure: Measure
+
+
+def flatness(lam: np.ndarray, top: float) -> np.ndarray:
+    """exp(−(λ/(10⁻⁴λ₁))²): 1 along flat directions, 0 along curved ones; smooth, so that few products resolve it."""
+    return np.exp(-((np.asarray(lam) / (FLAT * top)) ** 2))
+
+
+def flat_part(objective: Objective, w: Any, v: Any, top: float, products: int = 300) -> np.ndarray:
+    """The part of v along flat directions of ∇²ℓ(w), `flatness`(H)v by Lanczos, shape (d,).
+
+    Raises
+    ------
+    ValueError
+        If v is zero or of the wrong shape.
+    """
+    seen = spectral_measure(objective, w, v, min(products, objective.dimension))
+    return _as_numpy((flatness(seen.nodes, top) * seen.components) @ _as_numpy(seen.vectors))
+
+
+def drift(
+    objective: Objective,
+    w: Any,
+    e: Any,
+    sharpness_gradient: Any,
+    top: float,
+    eta: float,
+    rho: float,
+    steps: int = 1000,
+    products: int = 60,
+) -> Drift:
+    """How the centre of SAM's bounce moves from the minimum w, by Lanczos functions of H applied to P∇λ₁.
+
+    Parameters
+    ----------
+    objective, w
+        The loss and a minimum of it.
+    e, sharpness_gradient, top
+        e₁, ∇λ₁ = D³ℓ(e₁, e₁, ·), each of shape (d,), and λ₁.
+    eta, rho
+        Step size and radius.
+    steps
+        For how many steps.
+    products
+        Hessian products to spend.
+
+    Raises
+    ------
+    ValueError
+        If ηλ₁ ≥ 2 or another number is out of range, or ∇λ₁ is along e₁.
+    """
+    e, gradient = _as_numpy(e), _as_numpy(sharpness_gradient)
+    across = gradient - (e @ gradient) * e
+    seen = spectral_measure(objective, w, across, min(products, objective.dimension))
+    law = theory.drift
+    nodes, components, vectors = seen.nodes, seen.components, _as_numpy(seen.vectors)
+    moved = law.displacement(nodes, components, top, eta, rho, steps)
+    flat = -law.printed_coefficient(top, eta, rho) * flatness(nodes, top) * components
+    change = law.sharpness_change(nodes, components, top, eta, rho, steps)
+    return Drift(flat @ vectors, moved @ vectors, change, steps, eta, rho, top, seen)
+
+
+def _as_numpy(array: Any) -> np.ndarray:
+    return np.asarray(array if isinstance(array, np.ndarray) else to_device(array, "cpu"), dtype=np.float64)
 
 
 def bounce(run: xr.Dataset) -> xr.Dataset:

@@ -15,6 +15,8 @@ import typer
 from ravine.cli.audit import audit
 from ravine.cli.bound import bound
 from ravine.cli.certify import certify
+from ravine.cli.forecast import forecast
+from ravine.cli.probe import probe
 from ravine.cli.reproduce import reproduce
 from ravine.cli.simulate import simulate
 
@@ -34,6 +36,8 @@ app.command()(reproduce)
 app.command()(audit)
 app.command()(certify)
 app.command()(bound)
+app.command()(probe)
+app.command()(forecast)
 
 
 def _version(show: bool) -> None:

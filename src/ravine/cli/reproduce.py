@@ -14,23 +14,24 @@ from ravine.cli.progress import bar
 if TYPE_CHECKING:
     from ravine.experiments import Outcome
 
-NAMES = ("figure-1", "figure-2", "figure-3", "figure-4", "figure-5", "network")
+PAPER = ("figure-1", "figure-2", "figure-3", "figure-4", "figure-5", "network")
+NAMES = (*PAPER, "probe")
 
 
 def reproduce(  # noqa: D103 (its docstring is the command's help, without sections)
-    what: Annotated[str, typer.Argument(metavar="WHAT", help=f"paper (all of it), or one of {', '.join(NAMES)}.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help=f"paper (all but probe), or one of {', '.join(NAMES)}.")],
     out: Annotated[Path, typer.Option(help="The folder to write: index.html, report.json, figures.")] = Path("report"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing report.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json instead of a summary.")] = False,
 ) -> int:
     if what not in ("paper", *NAMES):
         raise ValueError(f"{what}: use paper or one of {', '.join(NAMES)}")
-    names: list[str] = list(NAMES) if what == "paper" else [what]
+    names: list[str] = list(PAPER) if what == "paper" else [what]
     from ravine.extras import require
 
     require("matplotlib", "report")
     require("jinja2", "report")
-    if "network" in names:
+    if {"network", "probe"} & set(names):
         require("torch", "torch")
         require("sklearn", "report")
     from ravine.report import build, check_destination, provenance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ravine.experiments import figure_1, figure_2, network, section_6
+from ravine.experiments import figure_1, figure_2, network, probe, section_6
 from ravine.experiments.experiment import Check, Outcome, Picture, Progress
 
 EXPERIMENTS: dict[str, Callable[[Progress], Outcome]] = {
@@ -14,6 +14,7 @@ EXPERIMENTS: dict[str, Callable[[Progress], Outcome]] = {
     "figure-4": section_6.figure_4,
     "figure-5": section_6.figure_5,
     "network": network.run,
+    "probe": probe.run,
 }
 
 __all__ = ["EXPERIMENTS", "Check", "Outcome", "Picture", "Progress"]

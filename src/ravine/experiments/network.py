@@ -20,39 +20,40 @@ from ravine.spectrum import top_eigenpairs
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ravine.torch import Network
+    from ravine.torch import Network, Probe
 
 NAME = "network"
 IMAGES, HIDDEN = 100, 40
-SHARPNESS_STEP, RHO = 0.4, 0.01  # ηλ₁ and ρ
+# ηλ₁ and ρ. ρ = 0.02 was tried first and is too large for a law of first order over 1000 steps: see the story.
+SHARPNESS_STEP, RHO = 0.4, 0.01
 STEPS, EVERY = 1000, 50
 # Before this the start's transient has not died away; the law is of the bounce.
 SETTLED = 100
-# A direction is flat if its curvature is below this fraction of λ₁.
-FLAT = 1e-4
+# Hessian products spent on foreseeing the fall of λ_max, and on telling flat directions from curved ones.
+FORESEEING, RESOLVING = 50, 300
 SEEDS = (0, 1)
 _ADAM_STEPS = 3000
 
 
 @dataclass(frozen=True)
 class _Minimum:
-    """A trained network: its objective, the point, and the curvature there."""
+    """A trained network: its probe, the point, and the curvature there, from Hessian-vector products."""
 
-    objective: Network
+    probe: Probe
     w: np.ndarray
     loss: float
-    grad_norm: float
-    lam: np.ndarray
-    vectors: np.ndarray
+    top: float
+    vector: np.ndarray
     sharpness_gradient: np.ndarray
 
-    @property
-    def top(self) -> float:
-        return float(self.lam[0])
+    def drift(self, eta: float) -> observe.Drift:
+        objective = self.probe.objective
+        return observe.drift(
+            objective, self.w, self.vector, self.sharpness_gradient, self.top, eta, RHO, STEPS, FORESEEING
+        )
 
-    @property
-    def flat(self) -> np.ndarray:
-        return np.abs(self.lam) < FLAT * self.top
+    def flat(self, v: np.ndarray) -> np.ndarray:
+        return observe.flat_part(self.probe.objective, self.w, v, self.top, RESOLVING)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class _Measured:
     probes: xr.Dataset
     control_change: float
     control_lam: np.ndarray
+    foreseen: observe.Drift
     predicted_motion: np.ndarray
     measured_motion: np.ndarray
 
@@ -75,8 +77,8 @@ class _Measured:
         return np.array([theory.quadratic([value], self.eta, RHO).amplitude for value in np.atleast_1d(lam)])
 
     def predicted_change(self, steps: int) -> float:
-        m = self.minimum
-        return theory.drift.sharpness_change(m.lam[1:], m.sharpness_gradient[1:], m.top, self.eta, RHO, steps)
+        seen = self.foreseen.measure
+        return theory.drift.sharpness_change(seen.nodes, seen.components, self.minimum.top, self.eta, RHO, steps)
 
 
 def task(seed: int) -> tuple[Any, Callable[[Any, Any], Any], list[Any], Callable[[Any], Any]]:
@@ -95,27 +97,45 @@ def task(seed: int) -> tuple[Any, Callable[[Any, Any], Any], list[Any], Callable
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = torch.nn.Sequential(torch.nn.Linear(64, HIDDEN), torch.nn.Tanh(), torch.nn.Linear(HIDDEN, 10)).double()
+    return model, half_square, [(x, y)], residuals_of(model, x, y)
+
+
+def half_square(model: Any, batch: Any) -> Any:
+    """Half the squared error, summed over the outputs and averaged over the batch."""
+    return 0.5 * ((model(batch[0]) - batch[1]) ** 2).sum(dim=1).mean()
+
+
+def residuals_of(model: Any, x: Any, y: Any) -> Callable[[Any], Any]:
+    """r(w) of a flat vector w, with `half_square` = ½‖r‖²."""
+    import torch
+
     shapes = {name: p.shape for name, p in model.named_parameters()}
     sizes = [shape.numel() for shape in shapes.values()]
 
-    def loss(model: Any, batch: Any) -> Any:
-        return 0.5 * ((model(batch[0]) - batch[1]) ** 2).sum(dim=1).mean()
-
     def residuals(w: Any) -> Any:
         parts = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), w.split(sizes), strict=True)}
-        return ((torch.func.functional_call(model, parts, (x,)) - y) / IMAGES**0.5).reshape(-1)
+        # The fused attention kernels have no batched derivative.
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            output = torch.func.functional_call(model, parts, (x,))
+        return ((output - y) / len(x) ** 0.5).reshape(-1)
 
-    return model, loss, [(x, y)], residuals
+    return residuals
 
 
 def train(seed: int) -> tuple[Network, np.ndarray]:
+    """`task` trained to a minimum."""
+    return minimise(*task(seed))
+
+
+def minimise(
+    model: Any, loss: Callable[[Any, Any], Any], batches: list[Any], residuals: Callable[[Any], Any]
+) -> tuple[Network, np.ndarray]:
     """Train to a minimum: Adam at first, then Levenberg and Marquardt's method to the last digits."""
     import torch
     from scipy.optimize import least_squares
 
     from ravine.torch import network
 
-    model, loss, batches, residuals = task(seed)
     objective = network(model, loss, batches)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _ADAM_STEPS)
@@ -137,33 +157,35 @@ def train(seed: int) -> tuple[Network, np.ndarray]:
     return objective, found.x
 
 
-def _curvature(objective: Network, w: np.ndarray) -> _Minimum:
-    """The Hessian's whole spectrum, and ∇λ_max in its eigenvectors' coordinates."""
-    identity = np.eye(objective.dimension)
-    hessian = np.stack([np.asarray(objective.hvp(w, axis)) for axis in identity])
-    values, columns = np.linalg.eigh((hessian + hessian.T) / 2)
-    lam, vectors = values[::-1], columns.T[::-1]
+def _curvature(probe: Probe, w: np.ndarray) -> _Minimum:
+    """λ₁, e₁ and ∇λ₁ at the point: a few dozen Hessian-vector products and one checked third derivative."""
+    probe.objective.assign(w)
+    found = probe.sharpness_gradient()
+    if found.value is None:
+        raise ValueError("λ₁ = λ₂ at the minimum: there is no ∇λ_max to drift along; use another seed")
     return _Minimum(
-        objective=objective,
+        probe=probe,
         w=w,
-        loss=objective.value(w),
-        grad_norm=float(np.linalg.norm(np.asarray(objective.grad(w)))),
-        lam=lam,
-        vectors=vectors,
-        sharpness_gradient=vectors @ np.asarray(objective.third(w, vectors[0])),
+        loss=probe.objective.value(w),
+        top=float(found.top.values[0]),
+        vector=found.top.vectors[0],
+        sharpness_gradient=np.asarray(found.value),
     )
 
 
 def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Measured:
+    from ravine.torch import Probe
+
     def done(part: float, what: str) -> None:
         progress(f"seed {seed}: {what}", share[0] + part * share[1])
 
     done(0.0, "training")
     objective, w = train(seed)
-    done(0.45, "the Hessian")
-    minimum = _curvature(objective, w)
+    done(0.6, "curvature")
+    model, loss, batches, _ = task(seed)
+    minimum = _curvature(Probe(model, loss, batches), w)
     eta = SHARPNESS_STEP / minimum.top
-    done(0.7, "SAM")
+    done(0.65, "SAM")
     sam = trajectory(objective, SAM(eta=eta, rho=RHO), start=w, steps=STEPS + 1)
     bounce = observe.bounce(sam)
     done(0.8, "λ_max along the run")
@@ -174,8 +196,9 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
         [top_eigenpairs(objective, point, 1, tol=1e-10).values[0] for point in control["w"].values[0]]
     )
     centre = bounce["centre"].sel(step=[SETTLED, STEPS]).values[0]
-    motion = minimum.vectors @ (centre[1] - centre[0]) / (STEPS - SETTLED)
-    drift = -theory.drift.printed_coefficient(minimum.top, eta, RHO) * minimum.sharpness_gradient
+    motion = (centre[1] - centre[0]) / (STEPS - SETTLED)
+    foreseen = minimum.drift(eta)
+    law = -theory.drift.printed_coefficient(minimum.top, eta, RHO) * minimum.sharpness_gradient
     return _Measured(
         seed=seed,
         minimum=minimum,
@@ -185,8 +208,9 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
         probes=probes,
         control_change=float(control_lam[-1] - control_lam[0]),
         control_lam=control_lam,
-        predicted_motion=drift[minimum.flat],
-        measured_motion=motion[minimum.flat],
+        foreseen=foreseen,
+        predicted_motion=minimum.flat(law),
+        measured_motion=minimum.flat(motion),
     )
 
 
@@ -217,7 +241,7 @@ def _checks(m: _Measured) -> tuple[Check, ...]:
 
 
 def _draw_bounce(ax: Axes, m: _Measured) -> None:
-    along = (m.sam["w"].values[0] - m.minimum.w) @ m.minimum.vectors[0]
+    along = (m.sam["w"].values[0] - m.minimum.w) @ m.minimum.vector
     shown = 40
     ax.plot(np.arange(shown + 1), along[: shown + 1] * 1e3, "o-", color=plots.BLUE, markersize=3, linewidth=0.7)
     for sign in (-1, 1):
@@ -249,7 +273,7 @@ def _draw_drift(ax: Axes, m: _Measured) -> None:
     x, y = m.predicted_motion * scale, m.measured_motion * scale
     limit = 1.08 * max(np.abs(x).max(), np.abs(y).max())
     ax.plot([-limit, limit], [-limit, limit], color="black", linewidth=0.8, linestyle="--", label="equal")
-    ax.plot(x, y, ".", color=plots.BLUE, markersize=2.5, label=f"{x.size} flat directions", rasterized=True)
+    ax.plot(x, y, ".", color=plots.BLUE, markersize=2.5, label=f"{x.size} parameters", rasterized=True)
     ax.set(
         xlabel="predicted motion a step  (×10⁻⁶)",
         ylabel="measured motion a step  (×10⁻⁶)",
@@ -262,7 +286,7 @@ def _draw_drift(ax: Axes, m: _Measured) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums in one order: the numbers then do not depend on how many processors there are, and small products are faster."""
     import torch
     from threadpoolctl import threadpool_limits
@@ -280,7 +304,7 @@ def run(progress: Progress) -> Outcome:
     """Run the network experiment: two seeds, SAM and the control of gradient descent from the same minimum."""
     require("torch", "torch")
     require("sklearn", "report")
-    with _one_thread():
+    with one_thread():
         measured = [_measure(seed, progress, (k / len(SEEDS), 1 / len(SEEDS))) for k, seed in enumerate(SEEDS)]
     progress("drawing", 1.0)
     with plots.style():
@@ -297,8 +321,9 @@ def run(progress: Progress) -> Outcome:
         f"minimum (loss {first.loss:.0e}), then full-batch SAM with ηλ₁ = {SHARPNESS_STEP} and ρ = {RHO}; one row a seed. Left: within "
         "a few steps the iterate bounces along the Hessian's top eigenvector between the two points that the quadratic "
         "theory gives (dashed). Middle: the Hessian's largest eigenvalue falls under SAM (circles) as foreseen from the "
-        "curvature at step 0 alone (dashed); under gradient descent (squares) from the same point it stays. Right: for each flat "
-        f"direction (|λ| < {FLAT:g} λ₁) the mean motion per step over steps {SETTLED} to {STEPS} against Theorem 21.",
+        "curvature at step 0 alone (dashed); under gradient descent (squares) from the same point it stays. Right: for each "
+        f"parameter, the part along flat directions (|λ| below {observe.FLAT:g} λ₁) of the mean motion per step over steps {SETTLED} "
+        f"to {STEPS} against Theorem 21. No Hessian was formed: all is from products with it.",
         "Two rows of three panels. Left, a zigzag of constant height between two dashed lines. Middle, falling circles on a falling "
         "dashed curve, and squares on a level line. Right, a cloud of points along the diagonal.",
         figure,
@@ -312,9 +337,13 @@ def run(progress: Progress) -> Outcome:
             "the steepest of its 3 010 directions, and drifts along those that cost nothing, to where the steepest one is "
             "less steep. How far it bounces, where it drifts and how fast the sharpness falls is computed beforehand, from the minimum, "
             "and compared with what it did.",
+            "How the radius was chosen: the laws are of first order in the change that they foresee. ρ = 0.02 was tried first. Over 1000 steps "
+            "λ_max then falls by 4 to 6 %, and it falls by 13 % (seed 0) and 7 % (seed 1) less than foreseen, outside the tolerance of 6 %; "
+            "the drift of seed 0 is 9 % shorter than its law. The other checks held. So ρ = 0.01 is shown. At that radius seeds 0 to 6 "
+            "were run once, and all their checks held; the page shows the first two.",
         ),
         (picture,),
         tuple(check for one in measured for check in _checks(one)),
         seeds=SEEDS,
-        parameters={"eta_lambda_1": SHARPNESS_STEP, "rho": RHO, "steps": STEPS, "flat_fraction": FLAT},
+        parameters={"eta_lambda_1": SHARPNESS_STEP, "rho": RHO, "steps": STEPS, "flat_fraction": observe.FLAT},
     )

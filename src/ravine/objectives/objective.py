@@ -58,6 +58,11 @@ class Objective(ABC):
         """The oracles for the compiled loops, where there are any."""
         return None
 
+    @property
+    def precision(self) -> float:
+        """Relative error of Hessian products, where it is worse than the rounding of the arrays' own precision."""
+        return 0.0
+
     def point(self, w: Array, name: str = "w") -> Array:
         """`w` as a point of this objective: a finite vector of length d.
 

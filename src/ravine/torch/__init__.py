@@ -7,6 +7,8 @@ from ravine.extras import require
 require("torch", "torch")
 
 from ravine.torch.network import Network, network  # noqa: E402 (after the check that names the extra)
+from ravine.torch.probe import Probe  # noqa: E402
+from ravine.torch.problem import load_problem  # noqa: E402
 from ravine.torch.relatives import ASAM, ESAM, GSAM, MSAM, FriendlySAM, LookSAM  # noqa: E402
 from ravine.torch.sam import SAM  # noqa: E402
 from ravine.torch.schedule import RhoSchedule  # noqa: E402
@@ -22,7 +24,9 @@ __all__ = [
     "FriendlySAM",
     "LookSAM",
     "Network",
+    "Probe",
     "RhoSchedule",
+    "load_problem",
     "network",
     "suggest_rho",
 ]

@@ -60,7 +60,8 @@ class Network(Objective):
         counts = [(size or _batch_size)(batch) for batch in self.batches]
         if any(count < 1 for count in counts):
             raise ValueError("batches: a batch is empty; leave it out")
-        self._weights = [count / sum(counts) for count in counts]
+        self._samples = sum(counts)
+        self._weights = [count / self._samples for count in counts]
         self._probe()
 
     @torch.no_grad()

@@ -1,0 +1,105 @@
+"""``ravine forecast``: what SAM and its relatives will do next on a network."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ravine.forecast import Forecast
+    from ravine.methods import Method
+
+
+def forecast(  # noqa: D103 (its docstring is the command's help, without sections)
+    problem: Annotated[
+        str, typer.Argument(metavar="MODULE:FUNCTION", help="A function that returns (model, loss_fn, batches).")
+    ],
+    *,
+    eta: Annotated[float, typer.Option(help="Step size η > 0.")],
+    rho: Annotated[float | None, typer.Option(help="Radius ρ ≥ 0 of sam and usam.")] = None,
+    momentum: Annotated[float, typer.Option(help="Heavy-ball coefficient in [0, 1).")] = 0.0,
+    method: Annotated[str, typer.Option(help="sam, usam or gd.")] = "sam",
+    steps: Annotated[int, typer.Option(help="How many steps.")] = 400,
+    products: Annotated[int, typer.Option(help="Hessian products to spend.")] = 60,
+    drift: Annotated[bool, typer.Option(help="Let the sharpness change, from its gradient.")] = True,
+    checkpoint: Annotated[Path | None, typer.Option(help="Parameters from this file of torch.save.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it to this .svg, .png or .pdf file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing picture.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    from ravine.extras import require
+    from ravine.files import refuse_existing
+
+    rule = _method(method, eta, rho, momentum)
+    if plot is not None:
+        refuse_existing(plot, force=force)
+        if plot.suffix.lower() not in (".svg", ".png", ".pdf"):
+            raise ValueError(f"--plot: {plot}: a picture's name ends in .svg, .png or .pdf")
+        require("matplotlib", "report")
+    require("torch", "torch")
+    from ravine.torch import load_problem
+
+    seen = load_problem(problem, checkpoint).forecast(rule, steps, products, drift=drift)
+    if plot is not None:
+        from ravine import plots
+
+        with plots.style():
+            plots.save(plots.forecast_figure(seen.run, seen.horizon, eta), plot, force=force)
+    if as_json:
+        typer.echo(json.dumps(_record(seen, problem), allow_nan=False))
+        return
+    last = seen.run.isel(step=-1)
+    typer.echo(seen.verdict)
+    typer.echo(f"λ_max {seen.top:.6g} ± {seen.top_residual:.2g} now, {float(last['sharpness']):.6g} at step {steps}")
+    typer.echo(f"‖g‖ {float(seen.run['grad_norm'][0]):.6g} now, {float(last['grad_norm']):.6g} at step {steps}")
+    typer.echo(
+        "arrives at the bounce: " + ("not within these steps" if seen.arrival is None else f"step {seen.arrival}")
+    )
+    typer.echo(f"{seen.products} Hessian products, {seen.gradients} gradients")
+    if plot is not None:
+        typer.echo(f"wrote {plot}")
+
+
+forecast.__doc__ = (
+    "Foresee what SAM, USAM or gradient descent will do next on a network, and how far that is to be believed.\n\n"
+    "Example: ravine forecast my_package.my_task:problem --checkpoint ck.pt --eta 0.1 --rho 0.05 --steps 400 "
+    "--plot forecast.svg"
+)
+
+
+def _method(name: str, eta: float, rho: float | None, momentum: float) -> Method:
+    from ravine.methods import GD, SAM, USAM
+
+    if name not in ("sam", "usam", "gd"):
+        raise ValueError(f"--method {name}: use sam, usam or gd")
+    if name == "gd":
+        if rho is not None:
+            raise ValueError("--rho: gd has none; leave it out")
+        return GD(eta=eta, momentum=momentum)
+    if rho is None:
+        raise ValueError(f"--method {name} needs --rho")
+    return (SAM if name == "sam" else USAM)(eta=eta, rho=rho, momentum=momentum)
+
+
+def _record(seen: Forecast, problem: str) -> dict[str, Any]:
+    def finite(values: list[float]) -> list[float | None]:
+        return [value if math.isfinite(value) else None for value in values]
+
+    return {
+        "problem": problem,
+        "horizon": seen.horizon,
+        "tolerance": seen.tolerance,
+        "verdict": seen.verdict,
+        "arrival": seen.arrival,
+        "floor": seen.floor,
+        "top": seen.top,
+        "top_residual": seen.top_residual,
+        "products": seen.products,
+        "gradients": seen.gradients,
+        "checks": {str(name): finite(seen.checks[name].values.tolist()) for name in seen.checks.data_vars},
+        "run": {str(name): finite(seen.run[name].values.tolist()) for name in seen.run.data_vars},
+    }

@@ -1,0 +1,226 @@
+"""The probe on a convolutional network and on one with attention and layer norm: prediction beside measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ravine import observe, plots, theory
+from ravine.experiments.experiment import Check, Outcome, Picture, Progress
+from ravine.experiments.network import half_square, minimise, one_thread, residuals_of
+from ravine.extras import require
+from ravine.forecast import Forecast
+from ravine.methods import SAM
+from ravine.simulate import trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAME = "probe"
+IMAGES, SEED = 40, 0
+# ηλ₁ and ρ. ρ = 0.01 was tried first and leaves the range of the first-order laws: see the story.
+SHARPNESS_STEP, RHO = 0.4, 0.002
+STEPS, SETTLED, EVERY = 600, 100, 50
+PRODUCTS, RESOLVING = 60, 300
+NETWORKS = ("convolutional", "attention")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    name: str
+    parameters: int
+    loss: float
+    eta: float
+    foreseen: Forecast
+    run: xr.Dataset
+    probes: xr.Dataset
+    amplitude: np.ndarray
+    predicted_motion: np.ndarray
+    measured_motion: np.ndarray
+    check_error: float
+
+
+def _model(name: str) -> Any:
+    import torch
+    from torch import nn
+
+    class Attention(nn.Module):
+        """An image's eight rows as tokens, one block of attention with layer norms, and their mean."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.place = nn.Linear(8, 12), nn.Parameter(0.3 * torch.randn(8, 12))
+            self.before, self.after = nn.LayerNorm(12), nn.LayerNorm(12)
+            self.mix, self.out = nn.Linear(12, 36), nn.Linear(12, 12)
+            self.widen, self.narrow, self.read = nn.Linear(12, 24), nn.Linear(24, 12), nn.Linear(96, 10)
+
+        def forward(self, x: Any) -> Any:
+            h = self.embed(x.view(-1, 8, 8)) + self.place
+            q, k, v = (part.unflatten(-1, (2, 6)).transpose(1, 2) for part in self.mix(self.before(h)).chunk(3, dim=-1))
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
+            h = h + self.out(mixed)
+            h = h + self.narrow(nn.functional.gelu(self.widen(self.after(h))))
+            return self.read(h.flatten(1))
+
+    if name == "attention":
+        return Attention()
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, 8, 3, stride=2), nn.Tanh(),
+        nn.Flatten(), nn.Linear(72, 10),
+    )  # fmt: skip
+
+
+def task(name: str) -> tuple[Any, Callable[[Any, Any], Any], list[Any], Callable[[Any], Any]]:
+    """A network of that name in float64, half the squared error, scans of digits; and its residuals."""
+    require("sklearn", "report")
+    import torch
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    chosen = np.random.default_rng(SEED).permutation(len(pixels))[:IMAGES]
+    x = torch.tensor(pixels[chosen] / 16.0)
+    y = torch.nn.functional.one_hot(torch.tensor(labels[chosen]), 10).double()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = _model(name).double()
+    return model, half_square, [(x, y)], residuals_of(model, x, y)
+
+
+def _measure(name: str, done: Callable[[float, str], None]) -> _Measured:
+    from ravine.torch import Probe
+
+    done(0.0, "training")
+    model, loss, batches, residuals = task(name)
+    _, w = minimise(model, loss, batches, residuals)
+    done(0.5, "curvature")
+    probe = Probe(model, loss, batches)
+    probe.objective.assign(w)
+    found = probe.sharpness_gradient()
+    if found.value is None:
+        raise ValueError("λ₁ = λ₂ at the minimum: there is no ∇λ_max to drift along; use another seed")
+    top = float(found.top.values[0])
+    eta = SHARPNESS_STEP / top
+    foreseen = probe.forecast(SAM(eta=eta, rho=RHO), STEPS, PRODUCTS)
+    done(0.6, "SAM")
+    run = trajectory(probe.objective, SAM(eta=eta, rho=RHO), start=w, steps=STEPS + 1)
+    done(0.85, "λ_max along the run")
+    probes = observe.sharpness(probe.objective, run, range(0, STEPS + 1, EVERY))
+    seen = observe.bounce(run).isel(run=0)
+    centre = seen["centre"].sel(step=[SETTLED, STEPS]).values
+    motion = (centre[1] - centre[0]) / (STEPS - SETTLED)
+    law = -theory.drift.printed_coefficient(top, eta, RHO) * np.asarray(found.value)
+    predicted, measured = (observe.flat_part(probe.objective, w, v, top, RESOLVING) for v in (law, motion))
+    size = float(np.linalg.norm(np.asarray(found.value)))
+    return _Measured(
+        name, w.size, probe.objective.value(w), eta, foreseen, run, probes, seen["amplitude"].values, predicted, measured,
+        found.error / size,
+    )  # fmt: skip
+
+
+def _checks(m: _Measured) -> tuple[Check, ...]:
+    settled = m.probes.sel(step=slice(SETTLED, None))
+    lam = settled["lam"].sel(pair=1).values
+    law = np.array([theory.quadratic([value], m.eta, RHO).amplitude for value in lam])
+    amplitude = m.amplitude[settled["step"].values]
+    worst = int(np.argmax(np.abs(amplitude / law - 1)))
+    lengths = float(np.linalg.norm(m.predicted_motion)), float(np.linalg.norm(m.measured_motion))
+    cosine = float(m.predicted_motion @ m.measured_motion) / lengths[0] / lengths[1]
+    fall = float(m.foreseen.run["sharpness"][-1]) - m.foreseen.top
+    found = float(m.probes["lam"].sel(pair=1, step=STEPS)) - float(m.probes["lam"].sel(pair=1, step=0))
+    foreseen, real = m.foreseen.run["grad_norm"].values, m.run["grad_norm"].values[0, : STEPS + 1]
+    step = SETTLED + int(np.argmax(np.abs(foreseen / real - 1)[SETTLED:]))
+    label = f"{m.name}: "
+    return (
+        Check(NAME, label + f"bounce amplitude against ηρλ₁/(2−ηλ₁), the worst of steps {SETTLED} to {STEPS}",
+              float(law[worst]), float(amplitude[worst]), 0.01 * float(law[worst])),
+        Check(NAME, label + f"|cos| of the bounce with e₁, the least of steps {SETTLED} to {STEPS}",
+              1.0, float(settled["alignment"].min()), 1e-2),
+        Check(NAME, label + "cosine of the mean motion in flat directions with the drift law", 1.0, cosine, 0.01),
+        Check(NAME, label + "length of the mean motion in flat directions per step",
+              lengths[0], lengths[1], 0.05 * lengths[0]),
+        Check(NAME, label + f"change of λ_max over {STEPS} steps, foreseen at the start from {PRODUCTS} products",
+              fall, found, 0.06 * abs(fall)),
+        Check(NAME, label + f"gradient norm foreseen at the start, the worst of steps {SETTLED} to {STEPS}",
+              float(foreseen[step]), float(real[step]), 0.02 * float(foreseen[step])),
+        Check(NAME, label + "∇λ_max by autograd against differences, relative error", 0.0, m.check_error, 1e-5),
+    )  # fmt: skip
+
+
+def _draw(axes: tuple[Axes, Axes, Axes], m: _Measured) -> None:
+    steps = np.arange(STEPS + 1)
+    norm, sharp, drift = axes
+    norm.plot(
+        steps, m.run["grad_norm"].values[0, : STEPS + 1], ".", color=plots.BLUE, markersize=2.5, label="SAM, measured"
+    )
+    norm.plot(
+        steps, m.foreseen.run["grad_norm"], color="black", linewidth=0.9, linestyle="--", label="foreseen at step 0"
+    )
+    norm.set(xlabel="step", ylabel="gradient norm", title=f"gradient norm ({m.name})")
+    sharp.plot(
+        m.probes["step"], m.probes["lam"].sel(pair=1), "o", color=plots.BLUE, markersize=3.5, label="SAM, measured"
+    )
+    sharp.plot(
+        steps, m.foreseen.run["sharpness"], color="black", linewidth=0.9, linestyle="--", label="foreseen at step 0"
+    )
+    sharp.set(xlabel="step", ylabel="λ_max (curvature)", title="sharpness over the steps")
+    x, y = m.predicted_motion * 1e6, m.measured_motion * 1e6
+    limit = 1.08 * max(np.abs(x).max(), np.abs(y).max())
+    drift.plot([-limit, limit], [-limit, limit], color="black", linewidth=0.8, linestyle="--", label="equal")
+    drift.plot(x, y, ".", color=plots.BLUE, markersize=2.5, label=f"{x.size} parameters", rasterized=True)
+    drift.set(
+        xlabel="predicted motion a step  (×10⁻⁶)", ylabel="measured motion a step  (×10⁻⁶)",
+        title="drift in flat directions", xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal",
+    )  # fmt: skip
+    for ax in axes:
+        ax.legend(fontsize=8)
+
+
+def run(progress: Progress) -> Outcome:
+    """Run the probe experiment: both networks, from their minima."""
+    require("torch", "torch")
+    require("sklearn", "report")
+    measured = []
+    with one_thread():
+        for k, name in enumerate(NETWORKS):
+            share = k / len(NETWORKS)
+            measured.append(
+                _measure(name, lambda part, what, n=name, s=share: progress(f"{n}: {what}", s + part / len(NETWORKS)))
+            )
+    progress("drawing", 1.0)
+    with plots.style():
+        figure = plots.new_figure(12, 3.7 * len(measured))
+        rows = figure.subplots(len(measured), 3, squeeze=False)
+        for row, one in zip(rows, measured, strict=True):
+            _draw((row[0], row[1], row[2]), one)
+    sizes = " and ".join(f"{m.parameters} parameters (loss {m.loss:.0e})" for m in measured)
+    picture = Picture(
+        NAME,
+        f"A convolutional network and one with attention and layer norm, {sizes}, trained on {IMAGES} scans of handwritten digits "
+        f"to a minimum, then full-batch SAM with ηλ₁ = {SHARPNESS_STEP} and ρ = {RHO}; one row each. Left: the gradient norm at each step (dots) and as "
+        f"foreseen at step 0 from {PRODUCTS} Hessian-vector products (dashed). Middle: the Hessian's largest eigenvalue, likewise. Right: for each "
+        f"parameter, the part along flat directions of the mean motion a step over steps {SETTLED} to {STEPS} against Theorem 21.",
+        "Two rows of three panels. Left, dots on a dashed curve that jumps to a level and falls slowly. Middle, falling circles on a dashed curve. "
+        "Right, a cloud of points along the diagonal.",
+        figure,
+    )
+    return Outcome(
+        NAME,
+        "Foreseen from one point",
+        (
+            "Convolutions, attention and layer norm change nothing in the theory, which knows of a network no more than its Hessian and how that "
+            "changes. From a few dozen products with the Hessian at the minimum the probe says how SAM's next steps will go, and how far it is "
+            "to be believed; here the steps are then taken.",
+            "What was tried before: at ρ = 0.01 only 5 of these 14 checks hold. λ_max falls by 3.6 and 5.9 over the 600 steps, the "
+            "convolutional network's bounce loses its direction (|cos| with e₁ down to 0.35), and the foreseen drift is 20 and 24 % too long: that "
+            "is outside the first order of the laws, and ρ = 0.002 is inside. The gradient norm is compared from step 100 on. From step 0 that "
+            "check fails for the convolutional network, by 8 % in the first steps, where the gradient is near rounding (6e-7).",
+        ),
+        (picture,),
+        tuple(check for one in measured for check in _checks(one)),
+        seeds=(SEED,),
+        parameters={"eta_lambda_1": SHARPNESS_STEP, "rho": RHO, "steps": STEPS, "products": PRODUCTS},
+    )

@@ -1,0 +1,172 @@
+"""The Lanczos process of a symmetric operator that is known by its action."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, to_device
+
+Array = Any
+Apply = Callable[[Array], Array]
+
+
+class Krylov:
+    """An orthonormal basis of a Krylov space, grown by one product at a time, and the operator projected on it.
+
+    HQ = Q·(upper + lower) + β q e_mᵀ to rounding: `upper` holds the measured coefficients qᵢᵀHqⱼ, i ≤ j, and `lower`
+    the
+    norms that orthogonalisation left. In exact arithmetic one is the other's transpose; what they differ by is the
+    error of the products, and goes into the residuals.
+
+    Parameters
+    ----------
+    apply
+        u ↦ Hu, in the library, precision and device of `start`.
+    start
+        The first vector, not zero, shape (d,).
+    capacity
+        The most basis vectors held at a time; memory is (capacity + 1)·d numbers.
+    generator
+        For a new vector where the space is exhausted before ℝᵈ is.
+    precision
+        Relative error of the products, where it is worse than the rounding of `start`'s own precision.
+    """
+
+    def __init__(
+        self, apply: Apply, start: Array, capacity: int, generator: np.random.Generator, precision: float = 0.0
+    ) -> None:
+        self.xp = array_namespace(start)
+        self.dimension = int(start.shape[0])
+        self.capacity = min(capacity, self.dimension)
+        self._apply = apply
+        self._generator = generator
+        self.basis = self.xp.empty((self.capacity + 1, self.dimension), dtype=start.dtype, device=start.device)
+        self.basis[0] = start / self.xp.linalg.vector_norm(start)
+        self.upper = np.zeros((self.capacity, self.capacity))
+        self.lower = np.zeros((self.capacity + 1, self.capacity))
+        self.size = 0
+        self.beta = math.inf
+        self.products = 0
+        self.log_betas: list[float] = []
+        self.exhausted = False
+        self.restarts = 0
+        self.epsilon = max(float(self.xp.finfo(start.dtype).eps), precision)
+
+    @property
+    def full(self) -> bool:
+        """Whether the basis has reached its capacity."""
+        return self.size == self.capacity
+
+    def step(self) -> None:
+        """One product: the basis grows by one vector.
+
+        Raises
+        ------
+        ValueError
+            If the product is not finite.
+        """
+        xp, j = self.xp, self.size
+        w = self._apply(self.basis[j])
+        self.products += 1
+        before = float(xp.linalg.vector_norm(w))
+        if not math.isfinite(before):
+            raise ValueError("hvp: a Hessian-vector product is not finite; look at the loss and the point")
+        known = self.basis[: j + 1]
+        coefficients, after = np.zeros(j + 1), before
+        for _ in range(3):
+            part = known @ w
+            w = w - part @ known
+            coefficients += _numpy(part)
+            after = float(xp.linalg.vector_norm(w))
+            # Enough when the vector did not shrink: then nothing along the basis is left but rounding.
+            if after > 0.5 * before:
+                break
+            before = after
+        self.upper[: j + 1, j] = coefficients
+        scale = float(np.abs(self.upper[: j + 1, : j + 1]).max(initial=0.0))
+        floor = 10 * self.epsilon * scale
+        self.size, self.beta = j + 1, after
+        if not (self.restarts or self.exhausted):
+            self.log_betas.append(math.log(max(after, floor, 1e-300)))
+        if self.size == self.dimension:
+            # Nothing is left outside the basis but rounding.
+            self.beta = min(after, floor)
+            return
+        if after <= floor:
+            # An invariant subspace: go on outside it, with a new vector.
+            self.exhausted = True
+            w = xp.asarray(self._generator.standard_normal(self.dimension), dtype=w.dtype, device=w.device)
+            for _ in range(3):
+                w = w - (known @ w) @ known
+            after = float(xp.linalg.vector_norm(w))
+        else:
+            self.lower[j + 1, j] = after
+        self.basis[j + 1] = w / after
+
+    def insert(self, v: Array) -> bool:
+        """Go on from v, as far as it lies outside the space, in place of the last residual; False if it does not.
+
+        The projected operator stays exact: each of its entries is measured when its later vector is multiplied.
+        Residuals of pairs are then no longer known.
+        """
+        xp, known = self.xp, self.basis[: self.size]
+        before = float(xp.linalg.vector_norm(v))
+        for _ in range(3):
+            v = v - (known @ v) @ known
+        after = float(xp.linalg.vector_norm(v))
+        if after <= 1e3 * self.epsilon * before:
+            return False
+        self.basis[self.size] = v / after
+        return True
+
+    def projected(self) -> np.ndarray:
+        """QᵀHQ, symmetric, shape (m, m)."""
+        upper = np.triu(self.upper[: self.size, : self.size])
+        return upper + np.triu(upper, 1).T
+
+    def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ritz values ascending, coordinates of their vectors in the basis (columns), and residual norms.
+
+        A residual norm is ‖Hy − θy‖ as computed, plus what rounding may have added to it.
+        """
+        m = self.size
+        projected = self.projected()
+        values, columns = np.linalg.eigh(projected)
+        whole = np.triu(self.upper[:m, :m]) + np.tril(self.lower[:m, :m], -1)
+        error = np.linalg.norm((whole - projected) @ columns, axis=0)
+        return values, columns, np.hypot(error, self.beta * np.abs(columns[-1])) + self.rounding(values)
+
+    def rounding(self, values: np.ndarray) -> float:
+        """What rounding in products and orthogonalisation may add to a residual."""
+        return 8 * self.epsilon * math.sqrt(self.size) * float(np.abs(values).max())
+
+    def vectors(self, columns: np.ndarray) -> Array:
+        """Vectors of ℝᵈ from coordinates in the basis (columns), as rows."""
+        xp, known = self.xp, self.basis[: self.size]
+        return xp.asarray(np.ascontiguousarray(columns.T), dtype=known.dtype, device=known.device) @ known
+
+    def restart(self, keep: np.ndarray) -> None:
+        """Thick restart (Wu and Simon): keep the Ritz vectors of these indices and the last vector, forget the rest."""
+        values, columns, _ = self.ritz()
+        p, coupling = keep.size, self.beta * columns[-1, keep]
+        last = self.xp.asarray(self.basis[self.size], copy=True)
+        self.basis[:p] = self.vectors(columns[:, keep])
+        self.basis[p] = last
+        self.upper[:], self.lower[:] = 0.0, 0.0
+        self.upper[np.arange(p), np.arange(p)] = values[keep]
+        self.lower[p, :p] = coupling
+        self.size = p
+        self.restarts += 1
+
+
+def random_start(dimension: int, seed: int, like: Array) -> Array:
+    """A vector uniform on the sphere, in the library, precision and device of `like`."""
+    v = np.random.default_rng([seed, dimension]).standard_normal(dimension)
+    return array_namespace(like).asarray(v / np.linalg.norm(v), dtype=like.dtype, device=like.device)
+
+
+def _numpy(array: Array) -> np.ndarray:
+    return np.asarray(to_device(array, "cpu"), dtype=np.float64)

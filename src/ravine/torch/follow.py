@@ -1,0 +1,148 @@
+"""A Run along real training: λ_max, the edges, alignments, loss and gradient norm, every so many steps."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from ravine.spectrum import Eigenpairs
+from ravine.theory import edge
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ravine.torch.probe import Probe
+
+_UNITS = {
+    "loss": "loss",
+    "grad_norm": "norm of the gradient",
+    "lam": "eigenvalues of the Hessian, largest first (curvature)",
+    "residual": "bound of each eigenvalue (curvature)",
+    "missed": "probability that a random start missed a larger eigenvalue",
+    "gd_edge": "2/η (curvature)",
+    "sam_edge": "SAM-edge at this gradient norm (curvature); NaN without ρ",
+    "alignment": "|cos| between the gradient and e₁",
+    "motion_alignment": "|cos| between the last step and e₁",
+    "continuity": "|cos| between e₁ and the e₁ before",
+    "products": "Hessian products spent here",
+}
+
+
+class Follow:
+    """Looks at the probe's loss after every `every`-th step of an optimizer, while the ``with`` block runs.
+
+    Attributes
+    ----------
+    run
+        What was seen, an `xarray.Dataset` along ``step`` (steps of the optimizer since the block began) and ``pair``.
+    """
+
+    def __init__(
+        self, probe: Probe, optimizer: Any, every: int, k: int, tol: float, rho: float | None, writer: Any
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every = {every}: give a number ≥ 1")
+        if not hasattr(optimizer, "register_step_post_hook"):
+            raise ValueError(f"optimizer: pass a torch.optim.Optimizer, not {type(optimizer).__name__}")
+        self._probe, self._optimizer, self._every, self._k, self._tol = probe, optimizer, every, k, tol
+        self._rho, self._writer = rho, writer
+        self._handle: Any = None
+        self._count = 0
+        self._records: list[dict[str, Any]] = []
+        self._last: Eigenpairs | None = None
+        self._before: torch.Tensor | None = None
+
+    def __enter__(self) -> Follow:
+        self._look()
+        self._handle = self._optimizer.register_step_post_hook(self._after_step)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handle.remove()
+        self._probe.objective.release()
+
+    def _after_step(self, *_: Any) -> None:
+        self._count += 1
+        if self._count % self._every == 0:
+            self._look()
+        elif (self._count + 1) % self._every == 0:
+            self._before = self._probe.objective.start
+
+    def _look(self) -> None:
+        objective = self._probe.objective
+        w = objective.start
+        loss, g = objective.value(w), objective.grad(w)
+        norm = float(torch.linalg.vector_norm(g))
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            self._records.append({"step": self._count, "loss": loss, "grad_norm": norm})
+            return
+        # Near the last point its vectors save most products; from afar they are no better than a random start.
+        pairs = self._probe.top_eigenpairs(self._k, self._tol, warm=self._last is not None)
+        e = pairs.vectors[0]
+        eta, rho = self._settings()
+        moved = np.full(1, np.nan) if self._before is None else (w - self._before).double().cpu().numpy()
+        self._before = w if self._every == 1 else None
+        record = {
+            "step": self._count,
+            "loss": loss,
+            "grad_norm": norm,
+            "lam": pairs.values,
+            "residual": pairs.residuals,
+            "missed": pairs.missed,
+            "gd_edge": 2 / eta,
+            "sam_edge": float(edge.sam_edge(norm, eta, rho)) if rho is not None else math.nan,
+            "alignment": _cosine(g.double().cpu().numpy(), e),
+            "motion_alignment": _cosine(moved, e),
+            "continuity": math.nan if self._last is None else _cosine(self._last.vectors[0], e),
+            "products": pairs.products,
+        }
+        self._records.append(record)
+        self._last = pairs
+        if self._writer is not None:
+            for name in ("loss", "grad_norm", "gd_edge", "sam_edge", "alignment", "motion_alignment"):
+                if math.isfinite(record[name]):
+                    self._writer.add_scalar(f"ravine/{name}", record[name], self._count)
+            self._writer.add_scalar("ravine/sharpness", float(pairs.values[0]), self._count)
+
+    def _settings(self) -> tuple[float, float | None]:
+        """η and ρ as the optimizer has them now."""
+        group = self._optimizer.param_groups[0]
+        rho = self._rho if self._rho is not None else group.get("rho")
+        return float(group["lr"]), None if rho is None else float(rho)
+
+    @property
+    def run(self) -> xr.Dataset:
+        columns: dict[str, Any] = {}
+        for name, text in _UNITS.items():
+            wide = name in ("lam", "residual", "missed")
+            blank = np.full(self._k, np.nan) if wide else np.nan
+            values = np.array([record.get(name, blank) for record in self._records], dtype=np.float64)
+            columns[name] = (("step", "pair") if wide else "step", values, {"long_name": text})
+        coordinates = {"step": [record["step"] for record in self._records], "pair": np.arange(1, self._k + 1)}
+        attributes = {"objective": self._probe.objective.description, "precision": self._probe.precision}
+        return xr.Dataset(columns, coordinates, attributes)
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the Run as NetCDF; the file appears whole or not at all.
+
+        Raises
+        ------
+        ValueError
+            If the file exists and `force` is not set.
+        """
+        from ravine.files import write_beside
+
+        with write_beside(path, force=force) as temporary:
+            self.run.to_netcdf(temporary, engine="h5netcdf")
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    length = float(np.linalg.norm(a) * np.linalg.norm(b)) if a.size == b.size else 0.0
+    return abs(float(a @ b)) / length if length > 0 else math.nan
