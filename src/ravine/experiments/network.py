@@ -225,7 +225,7 @@ def _checks(m: _Measured) -> tuple[Check, ...]:
     worst = int(np.argmax(np.abs(amplitude / law - 1)))
     label = f"seed {m.seed}: "
     return (
-        Check(NAME, label + f"bounce amplitude against ηρλ₁/(2−ηλ₁), the worst of steps {SETTLED} to {STEPS}",
+        Check(NAME, label + f"bounce amplitude against ηρλ₁/(2−ηλ₁) of the λ₁ found there, the worst of steps {SETTLED} to {STEPS}",
               float(law[worst]), float(amplitude[worst]), 0.01 * float(law[worst])),
         Check(NAME, label + f"|cos| of the bounce with e₁, the least of steps {SETTLED} to {STEPS}",
               1.0, float(settled["alignment"].min()), 1e-3),

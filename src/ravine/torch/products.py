@@ -294,6 +294,8 @@ class Products(Network):
                 seconds[path] = time.perf_counter() - began
             except (NotImplementedError, RuntimeError):
                 continue
+        if not seconds:
+            return Choice("difference", total, "neither double backward nor forward over reverse runs here", {})
         best: Any = min(seconds, key=lambda path: seconds[path])
         return Choice(best, total, f"the graph would hold {total} bytes, more than {self._memory}; measured", seconds)
 

@@ -43,8 +43,8 @@ class ASAM(SAM):
     eta
         Added to |w|, in units of ‖w‖: weights at 0 move too.
     scale_vectors
-        Whether biases and the parameters of norms, all of fewer than two dimensions, are scaled as well. The paper
-        takes T = 1 for them.
+        Whether biases and the parameters of norms, all of fewer than two dimensions, are scaled as well; else T = 1
+        for them. The authors' program scales what is named "weight": a norm's weight too, a bias not.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class LookSAM(SAM):
     """SAM's second pass on every k-th step only; between, g + α‖g‖ g_v/‖g_v‖ with the last one's g_v.
 
     Liu, Mai, Chen, Hsieh, You (2022): g_v is the part of g_SAM orthogonal to g, which changes slowly. A loop without
-    closure asks `if opt.due:` before it enters `ascended`. Costs 1 + 1/k passes a step.
+    closure asks `if opt.due:` before it enters `ascended`. Costs 1 + 1/k passes a step. Norms are over all parameters;
+    programs that take them per tensor exist, none of them the authors'.
 
     Parameters
     ----------
@@ -173,7 +174,8 @@ class FriendlySAM(SAM):
     sigma
         How much of the mean is taken off, ≥ 0; 0 is SAM.
     decay
-        λ in [0, 1). m starts at 0.
+        λ in [0, 1). m starts at 0. The authors' program starts it at the first gradient, takes m before this step's
+        gradient has entered (with σ = 1 the same direction), and has λ = 0.9 as its default.
     """
 
     keeps_gradient: ClassVar[bool] = True
@@ -273,7 +275,8 @@ class ESAM(SAM):
 
     Du et al. (2022). Stochastic weight perturbation: each parameter tensor takes part in the ascent with probability β,
     and ε is divided by β; as in the authors' program, ‖·‖ is over those that do. Sharpness-sensitive data selection:
-    the second pass runs on the fraction γ of samples whose loss the perturbation raises most.
+    the second pass runs on the fraction γ of samples whose loss the perturbation raises most: ⌈γn⌉ of them, where
+    the authors' program takes those strictly above the ⌊γn⌋-th.
 
     `step` takes a function `losses(index)` that returns the losses of the samples `index` of the batch (None: of all),
     one each, and calls neither zero_grad nor backward. Passes are counted in whole batches, a forward alone as 1/3:
