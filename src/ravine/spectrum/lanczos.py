@@ -76,13 +76,14 @@ class Krylov:
             raise ValueError("hvp: a Hessian-vector product is not finite; look at the loss and the point")
         known = self.basis[: j + 1]
         coefficients, after = np.zeros(j + 1), before
-        for _ in range(3):
-            part = known @ w
-            w = w - part @ known
-            coefficients += _numpy(part)
+        # First along the last two vectors: without restarts nearly all lies there, and one pass over all then suffices.
+        for since in (max(0, j - 1), 0, 0, 0):
+            part = known[since:] @ w
+            w = w - part @ known[since:]
+            coefficients[since:] += _numpy(part)
             after = float(xp.linalg.vector_norm(w))
             # Enough when the vector did not shrink: then nothing along the basis is left but rounding.
-            if after > 0.5 * before:
+            if since == 0 and after > 0.5 * before:
                 break
             before = after
         self.upper[: j + 1, j] = coefficients
@@ -164,8 +165,10 @@ class Krylov:
 
 def random_start(dimension: int, seed: int, like: Array) -> Array:
     """A vector uniform on the sphere, in the library, precision and device of `like`."""
-    v = np.random.default_rng([seed, dimension]).standard_normal(dimension)
-    return array_namespace(like).asarray(v / np.linalg.norm(v), dtype=like.dtype, device=like.device)
+    xp = array_namespace(like)
+    kind = np.float32 if like.dtype == xp.float32 else np.float64
+    v = np.random.default_rng([seed, dimension]).standard_normal(dimension, dtype=kind)
+    return xp.asarray(v / np.linalg.norm(v), dtype=like.dtype, device=like.device)
 
 
 def _numpy(array: Array) -> np.ndarray:

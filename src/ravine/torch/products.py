@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -214,7 +215,8 @@ class Products(Network):
         w, u = self._vector(w), self._vector(u)
         path = self.choice.path
         for made in self._made:
-            if torch.equal(made.w, w) and torch.equal(made.u, u):
+            if torch.equal(made.u, u) and torch.equal(made.w, w):
+                self._made.remove(made)
                 return self.of_all(made.image)
         return self.of_all(self._by(path, w, u))
 
@@ -273,14 +275,14 @@ class Products(Network):
             return Choice(self._asked, 0, "asked for", {})
         held: dict[int, int] = {}
 
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
+        def pack(tensor: torch.Tensor) -> tuple[torch.Tensor]:
             storage = tensor.untyped_storage()
             held[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            return (tensor,)
 
         made: list[_Made] = []
         try:
-            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            with torch.autograd.graph.saved_tensors_hooks(pack, itemgetter(0)):
                 graph = self._graph(w, 0)
 
             def product(u: torch.Tensor, graph: Graph = graph) -> torch.Tensor:
