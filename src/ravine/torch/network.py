@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ravine.objectives import Objective
+from ravine.torch.distributed import is_sharded
 
 LossFunction = Callable[[Any, Any], torch.Tensor]
 
@@ -30,6 +31,8 @@ class _Composite(torch.nn.Module):
 class Network(Objective):
     """The mean loss of a module over batches, as a function of its trainable parameters; see `network`."""
 
+    _shards: ClassVar[bool] = False  # whether it knows what to do with parameters of which a process holds a part
+
     def __init__(
         self,
         model: torch.nn.Module,
@@ -39,6 +42,10 @@ class Network(Objective):
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise ValueError(f"model: pass a torch.nn.Module, not {type(model).__name__}")
+        if is_sharded(model) and not self._shards:
+            raise ValueError(
+                "model: its parameters are sharded over processes (FSDP); use ravine.torch.Probe(…, distributed=True)"
+            )
         self._composite = _Composite(model, loss)
         self.model = model
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -107,6 +114,12 @@ class Network(Objective):
         with torch.no_grad():
             for name, part in self._split(self.point(w)).items():
                 parameters[name].copy_(part)
+
+    def set_gradient(self, g: torch.Tensor) -> None:
+        """Write copies of the parts of `g`, shape (d,), into the trainable parameters' ``.grad``."""
+        parameters = dict(self.model.named_parameters())
+        for name, part in self._split(g).items():
+            parameters[name].grad = part.clone()
 
     def point(self, w: Any, name: str = "w") -> torch.Tensor:
         like = next(p for p in self.model.parameters() if p.requires_grad)

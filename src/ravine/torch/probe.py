@@ -17,11 +17,13 @@ from ravine.methods import Method
 from ravine.observe import Drift
 from ravine.spectrum import Density, Eigenpairs, Trace
 from ravine.theory import edge
+from ravine.torch.distributed import is_sharded
 from ravine.torch.follow import Follow
 from ravine.torch.gauss_newton import gauss_newton_product
 from ravine.torch.layers import BatchNormMode
 from ravine.torch.network import LossFunction
 from ravine.torch.products import MEMORY, Choice, Path, Products
+from ravine.torch.sharded import Sharded, third_by
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,15 @@ class Probe:
         Counts a batch's samples, for masked data; by default the length of its first tensor.
     path, memory, batchnorm, seed, distributed
         As for `ravine.torch.products.Products`: how Hessian products are made (chosen by itself), bytes for graphs,
-        how batch norms normalise, and a seed for dropout.
+        how batch norms normalise, and a seed for dropout. With ``distributed=True`` each process of the default group
+        brings its part of the data, and all must make the same calls. A model under FSDP2 needs it: its products are
+        differences of gradients, exact ones are not possible there; see `ravine.torch.sharded.Sharded`.
 
     Raises
     ------
     ValueError
-        If the loss is not scalar, not finite or not deterministic, or model and data differ in dtype or device.
+        If the loss is not scalar, not finite or not deterministic, or model and data differ in dtype or device; for a
+        sharded model without ``distributed=True``.
 
     Warns
     -----
@@ -137,10 +142,14 @@ class Probe:
         seed: int | None = None,
         distributed: bool = False,
     ) -> None:
-        self.objective = Products(
-            model, loss_fn, batches, size, path=path, memory=memory, batchnorm=batchnorm, seed=seed,
-            distributed=distributed,
-        )  # fmt: skip
+        self.objective: Products
+        if distributed and isinstance(model, torch.nn.Module) and is_sharded(model):
+            self.objective = Sharded(model, loss_fn, batches, size, path=path, batchnorm=batchnorm, seed=seed)
+        else:
+            self.objective = Products(
+                model, loss_fn, batches, size, path=path, memory=memory, batchnorm=batchnorm, seed=seed,
+                distributed=distributed,
+            )  # fmt: skip
         self.model = self.objective.model
         self._last: Eigenpairs | None = None
 
@@ -152,7 +161,7 @@ class Probe:
     @property
     def precision(self) -> str:
         """The precision that every figure carries: the parameters' dtype, and whether products are differences."""
-        dtype = str(self.objective.start.dtype).removeprefix("torch.")
+        dtype = str(next(p.dtype for p in self.model.parameters() if p.requires_grad)).removeprefix("torch.")
         return dtype if self.choice.path != "difference" else f"{dtype}, Hessian by differences"
 
     def top_eigenpairs(
@@ -192,7 +201,7 @@ class Probe:
         return spectrum.extremal_eigenpairs(self.objective, self.objective.start, k, tol)
 
     def sharpness_gradient(
-        self, tol: float | None = None, how: Literal["exact", "difference"] = "exact", check_tie: bool = True
+        self, tol: float | None = None, how: Literal["exact", "difference"] | None = None, check_tie: bool = True
     ) -> SharpnessGradient:
         """∇λ_max = D³ℓ(e₁, e₁, ·), checked against a difference formula.
 
@@ -201,7 +210,8 @@ class Probe:
         tol
             Residual of the eigenpairs, relative to λ₁; by default 1e-9 in float64 and 1e-4 below.
         how
-            ``"exact"`` by autograd, or ``"difference"`` of gradients, whose error is stated.
+            ``"exact"`` by autograd, or ``"difference"`` of gradients, whose error is stated; by default exact, and
+            under FSDP, where that is refused, by differences.
         check_tie
             Look for a second copy of λ₁ from another random start, orthogonal to e₁: a Krylov space holds one only.
 
@@ -210,6 +220,7 @@ class Probe:
         ValueError
             If autograd and differences disagree, with the layer that is suspected.
         """
+        how = third_by(self.objective, how)
         objective, w = self.objective, self.objective.start
         before = objective.spent["products"]
         if tol is None:
@@ -340,9 +351,7 @@ class Probe:
             with torch.enable_grad():
                 optimizer.zero_grad()
                 objective = self.objective
-                g, parameters = objective.grad(objective.start), dict(self.model.named_parameters())
-                for name, part in objective._split(g).items():
-                    parameters[name].grad = part.clone()
+                objective.set_gradient(objective.grad(objective.start))
                 return torch.tensor(objective.value(objective.start))
 
         return closure

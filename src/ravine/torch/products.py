@@ -167,7 +167,7 @@ class Products(Network):
             )
 
     def _mismatch(self, error: RuntimeError) -> str:
-        like = self.start
+        like = next(p for p in self.model.parameters() if p.requires_grad)
         for tensor in _tensors(self.batches[0]):
             if tensor.device != like.device:
                 return f"batches: data on {tensor.device}, parameters on {like.device}; move one with .to(…)"
