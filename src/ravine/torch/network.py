@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ravine.objectives import Objective
 from ravine.torch.distributed import is_sharded
+from ravine.torch.second_pass import beside_training
 
 LossFunction = Callable[[Any, Any], torch.Tensor]
 
@@ -217,6 +218,7 @@ class Network(Objective):
         # Running statistics are updated in place during the call: on copies.
         swapped |= {f"model.{name}": buffer.clone() for name, buffer in self.model.named_buffers()}
         with ExitStack() as stack:
+            stack.enter_context(beside_training())
             if w.requires_grad:
                 # The fused attention kernels have no second derivative.
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))

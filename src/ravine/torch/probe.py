@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +22,9 @@ from ravine.torch.gauss_newton import gauss_newton_product
 from ravine.torch.layers import BatchNormMode
 from ravine.torch.network import LossFunction
 from ravine.torch.products import MEMORY, Choice, Path, Products
+from ravine.torch.relatives import ESAM
 from ravine.torch.sharded import Sharded, third_by
+from ravine.torch.trial import trial
 
 
 @dataclass(frozen=True)
@@ -290,7 +291,10 @@ class Probe:
     def bounce(
         self, optimizer: Any, step: Callable[[], Any] | None = None, *, rho: float | None = None, tol: float = 1e-6
     ) -> Bounce:
-        """Take two steps of training, measure the bounce between them, and put parameters and optimizer back.
+        """Take two steps of training, measure the bounce between them, and take them back.
+
+        Model, optimizer, its diagnostics and logs, and the generators of random numbers are as found; a scheduler or a
+        data loader that `step` moves is not.
 
         Parameters
         ----------
@@ -300,48 +304,42 @@ class Probe:
             One step of training on the probe's data, as the training loop has it; by default
             ``optimizer.step(closure)`` with a closure that evaluates the probe's loss and its gradient.
         rho
-            ρ, if the optimizer's group has none.
+            ρ, if the optimizer's group has none, or it is in other units: the law is SAM's, ρ the length of its ε. For
+            ASAM, whose ρ is not, ``rho=optimizer.last.radius``. Where ε is not of one length (``normalise=False``)
+            there is no law.
         tol
             Residual of λ₁, relative.
 
         Raises
         ------
         ValueError
-            If no ρ is known, or a step makes a parameter that is not finite.
+            If no ρ is known, an ESAM comes without `step`, the weights are perturbed, or a step makes a parameter that
+            is not finite.
         """
         group = optimizer.param_groups[0]
         rho = rho if rho is not None else group.get("rho")
         if rho is None:
             raise ValueError("rho: the optimizer's group has none; pass rho=…")
+        if step is None and isinstance(optimizer, ESAM):
+            raise ValueError("optimizer: ESAM steps on losses by sample, and the probe's is a mean; pass step=…")
         eta, momentum = float(group["lr"]), float(group.get("momentum", 0.0))
         objective = self.objective
-        state, modes = deepcopy(optimizer.state_dict()), [m.training for m in self.model.modules()]
-        kept = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        gradients = [None if p.grad is None else p.grad.clone() for p in self.model.parameters()]
         points = [objective.start]
-        try:
+        with trial(self.model, optimizer):
             for _ in range(2):
                 if step is None:
                     optimizer.step(self._closure(optimizer))
                 else:
                     step()
                 points.append(objective.start)
-        finally:
-            self.model.load_state_dict(kept)
-            optimizer.load_state_dict(state)
-            for module, mode in zip(self.model.modules(), modes, strict=True):
-                module.training = mode
-            for p, g in zip(self.model.parameters(), gradients, strict=True):
-                p.grad = g
         a, b, c = (p.double().cpu().numpy() for p in points)
         if not np.isfinite(c).all():
             raise ValueError("optimizer: a step made parameters that are not finite; nothing bounces there")
         centre, half = (b + c) / 2, (c - b) / 2
         top = spectrum.top_eigenpairs(objective, centre, 1, tol)
         amplitude, before = float(np.linalg.norm(half)), float(np.linalg.norm(b - a))
-        law = (
-            edge.heavy_ball_amplitude(float(top.values[0]), eta, float(rho), momentum) if top.values[0] > 0 else np.nan
-        )
+        lam = float(top.values[0]) if getattr(optimizer, "normalise", True) else np.nan
+        law = edge.heavy_ball_amplitude(lam, eta, float(rho), momentum) if lam > 0 else np.nan
         along = abs(float(half @ top.vectors[0])) / amplitude if amplitude > 0 else np.nan
         reversal = float(half @ (b - a)) / (amplitude * before) if amplitude * before > 0 else np.nan
         return Bounce(centre, half, amplitude, law, along, reversal, top)

@@ -16,6 +16,8 @@ from ravine.torch.distributed import fsdp_modules, layout, local
 from ravine.torch.layers import BatchNormMode, kinks
 from ravine.torch.network import LossFunction, _batch_size
 from ravine.torch.products import Choice, KinkWarning, Path, Products, Third
+from ravine.torch.second_pass import beside_training
+from ravine.torch.trial import kept_buffers
 
 _WHOLE = (
     "under FSDP only gradients are at hand; for exact derivatives load the whole state (get_model_state_dict with "
@@ -237,27 +239,21 @@ class Sharded(Products):
         """Batch norms as asked, randomness of this batch, and buffers that are put back."""
         norms = [m for m in self.model.modules() if isinstance(m, _BatchNorm)] if self._batchnorm is not None else []
         modes = [m.training for m in norms]
-        buffers = [
-            (m._buffers, name, buffer, buffer.clone())
-            for m in self.model.modules()
-            for name, buffer in m._buffers.items()
-            if buffer is not None
-        ]
         devices = [p.device for p in self.model.parameters() if p.device.type == "cuda"][:1]
         try:
             for m in norms:
                 m.training = self._batchnorm == "batch"
-            with torch.random.fork_rng(devices=devices, enabled=self._seed is not None):
+            with (
+                kept_buffers(self.model),
+                beside_training(),
+                torch.random.fork_rng(devices=devices, enabled=self._seed is not None),
+            ):
                 if self._seed is not None:
                     torch.manual_seed(self._seed + self._order.get(id(batch), 0))
                 yield
         finally:
             for m, mode in zip(norms, modes, strict=True):
                 m.training = mode
-            with torch.no_grad():
-                for held, name, buffer, value in buffers:
-                    buffer.copy_(value)
-                    held[name] = buffer
 
     def _pass(self, batch: Any) -> Tensor:
         with self._manner(batch):
