@@ -65,7 +65,7 @@ class Network(Objective):
         self.batches = list(batches)
         if not self.batches:
             raise ValueError("batches: pass at least one batch, as a list")
-        counts = [(size or _batch_size)(batch) for batch in self.batches]
+        counts = _counts(self.batches, size)
         if any(count < 1 for count in counts):
             raise ValueError("batches: a batch is empty; leave it out")
         self._samples = sum(counts)
@@ -243,6 +243,12 @@ def _derivative(scalar: torch.Tensor, point: torch.Tensor, create_graph: bool = 
     return result
 
 
+def _counts(batches: list[Any], size: Callable[[Any], Any] | None) -> list[int]:
+    """The batches' samples, as plain numbers: a tensor's weights would be rounded to float32."""
+    counts = [(size or _batch_size)(batch) for batch in batches]
+    return [count.item() if isinstance(count, torch.Tensor) else count for count in counts]  # pyright: ignore[reportReturnType]
+
+
 def _batch_size(batch: Any) -> int:
     """The length of the first tensor in a batch, looked for in tuples, lists and dictionaries."""
     if isinstance(batch, torch.Tensor):
@@ -281,7 +287,8 @@ def network(
         A list of batches (one batch: ``[batch]``), or a data loader, read once. The objective is the exact mean over
         all samples: a ragged last batch weighs what it holds.
     size
-        Counts a batch's samples; by default the length of its first tensor.
+        Counts a batch's samples, by default the length of its first tensor; for a loss that is the mean over unmasked
+        tokens, those.
 
     Returns
     -------

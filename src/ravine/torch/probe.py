@@ -111,7 +111,7 @@ class Probe:
     batches
         A list of batches or a loader, read once; a ragged batch weighs what it holds.
     size
-        Counts a batch's samples, for masked data; by default the length of its first tensor.
+        Counts what a batch's loss is the mean over, such as unmasked tokens; by default the length of its first tensor.
     path, memory, batchnorm, seed, distributed
         As for `ravine.torch.products.Products`: how Hessian products are made (chosen by itself), bytes for graphs,
         how batch norms normalise, and a seed for dropout. With ``distributed=True`` each process of the default group

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ravine.torch.distributed import fsdp_modules, layout, local
 from ravine.torch.layers import BatchNormMode, kinks
-from ravine.torch.network import LossFunction, _batch_size
+from ravine.torch.network import LossFunction, _counts
 from ravine.torch.products import Choice, KinkWarning, Path, Products, Third
 from ravine.torch.second_pass import beside_training
 from ravine.torch.trial import kept_buffers
@@ -93,7 +93,7 @@ class Sharded(Products):
         self._modules = fsdp_modules(model)
         self._settle()
         _check_model(model, self._modules)
-        batches, self._total = _same_number(batches, size or _batch_size)
+        batches, self._total = _same_number(batches, size)
         self._rank = dist.get_rank()
         self._error: float | None = None
         super().__init__(model, loss, batches, size, path="difference", batchnorm=batchnorm, seed=seed)
@@ -441,13 +441,13 @@ def _check_model(model: nn.Module, modules: list[Any]) -> None:
                 )
 
 
-def _same_number(batches: Iterable[Any], size: Callable[[Any], int]) -> tuple[list[Any], int]:
+def _same_number(batches: Iterable[Any], size: Callable[[Any], int] | None) -> tuple[list[Any], int]:
     """This process's batches, and the samples on all; refused on every process if on one."""
     held: list[Any] = []
     own, wrong = 0, None
     try:
         held = list(batches)
-        counts = [size(batch) for batch in held]
+        counts = _counts(held, size)
         own = sum(counts)
         if not held or min(counts) < 1:
             wrong = "batches: a batch is empty; leave it out" if held else "batches: pass at least one batch, as a list"
