@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ravine.methods import SAM as SAM_RULE
 from ravine.torch import SAM, Probe, network
@@ -40,6 +41,17 @@ class Counter(nn.Module):
         self.calls.add_(1)
         self.last = x.detach().sum()
         return x
+
+
+class Recomputed(nn.Module):
+    """Activation checkpointing: its forward pass runs again in the backward pass."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return checkpoint(self.inner, x, use_reentrant=False)
 
 
 def model(norm: bool = True, dropout: float = 0.0) -> Any:
@@ -232,7 +244,14 @@ def kinds(rank: int) -> dict[str, Any]:
         # The second dimension of no other parameter is even.
         return Shard(1) if p.ndim == 2 and p.shape[1] % 2 == 0 else Shard(0)
 
+    def recomputed() -> Any:
+        net = model()
+        for k in (0, 1, 4):
+            net[k] = Recomputed(net[k])
+        return fully(net)
+
     ways: dict[str, Callable[[], Any]] = {
+        "activations recomputed": recomputed,
         "kept whole after forward": lambda: fully(model(), reshard_after_forward=False),
         "resharded after forward": lambda: fully(model(), reshard_after_forward=True),
         "the root alone": lambda: fully(model(), layers=()),

@@ -131,7 +131,7 @@ class Sharded(Products):
             failure.__cause__ = error
         except Exception as error:
             failure = error
-        seen = _gathered(failure and str(failure))
+        seen = _gathered(None if failure is None else _text(failure))
         if failure is not None:
             raise failure
         _raise(seen)
@@ -153,9 +153,10 @@ class Sharded(Products):
         )
         rounding = 64 * precision * abs(value) / h
         if abs(near - length) > 0.1 * length + abs(far - near) + rounding:
+            times = length / max(abs(near), 1e-300)
             raise ValueError(
-                f"model: FSDP's gradient is {length / abs(near):.3g} times the derivative of the mean loss; take back "
-                "what scales or holds back its reduction (set_all_reduce_hook, set_requires_gradient_sync)"
+                f"model: FSDP's gradient is {times:.3g} times the derivative of the mean loss; take back what scales "
+                "or holds back its reduction (set_all_reduce_hook, set_requires_gradient_sync)"
             )
 
     def _settle(self) -> None:
@@ -275,9 +276,11 @@ class Sharded(Products):
                     beside = [(leaf, leaf.grad) for leaf in _leaves(loss) if id(leaf) not in own]
                     for leaf, _ in beside:
                         leaf.grad = None
-                    (weight * divisor * loss).backward()
-                    for leaf, gradient in beside:
-                        leaf.grad = gradient
+                    try:
+                        (weight * divisor * loss).backward()
+                    finally:
+                        for leaf, gradient in beside:
+                            leaf.grad = gradient
             return torch.cat([self._reduced(p, divisor).reshape(-1) for p in parameters])
 
     def _reduced(self, p: Tensor, divisor: float) -> Tensor:
@@ -452,7 +455,7 @@ def _same_number(batches: Iterable[Any], size: Callable[[Any], int] | None) -> t
         if not held or min(counts) < 1:
             wrong = "batches: a batch is empty; leave it out" if held else "batches: pass at least one batch, as a list"
     except Exception as error:
-        wrong = str(error)
+        wrong = _text(error)
     seen = _gathered((wrong, len(held), own))
     _raise([wrong for wrong, _, _ in seen])
     numbers = [number for _, number, _ in seen]
@@ -462,6 +465,10 @@ def _same_number(batches: Iterable[Any], size: Callable[[Any], int] | None) -> t
             "ragged or not"
         )
     return held, sum(samples for _, _, samples in seen)
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _agree(wrong: str | None) -> None:
