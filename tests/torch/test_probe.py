@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sharded_processes as worker
 import torch
 from torch import nn
 
@@ -173,6 +174,19 @@ def test_without_a_second_derivative_products_are_differences_and_say_so() -> No
     found = probe.sharpness_gradient(how="difference").value
     assert found is not None
     assert _off(found, reference.sharpness_gradient().value) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_bounds_of_differences_hold_where_the_loss_bends_strongly(dtype: torch.dtype) -> None:
+    """A batch norm over few samples: one central difference is off by more than its rounding."""
+    batches = [tuple(t.to(dtype) for t in batch) for own in worker.data() for batch in own]
+    probe = Probe(worker.model().to(dtype), worker.squares, batches, path="difference")
+    plain = Probe(worker.model(), worker.squares, [batch for own in worker.data() for batch in own])
+    hessian = np.stack([plain.objective.hvp(plain.objective.start, axis).numpy() for axis in torch.eye(57).double()])
+    lam = np.linalg.eigvalsh(hessian)
+    largest, smallest = probe.extremal_eigenpairs(1, 1e-5)
+    assert abs(largest.values[0] - lam[-1]) <= largest.residuals[0]
+    assert abs(smallest.values[0] - lam[0]) <= smallest.residuals[0]
 
 
 def _off(a: torch.Tensor | None, b: torch.Tensor | None) -> float:

@@ -95,7 +95,6 @@ class Sharded(Products):
         _check_model(model, self._modules)
         batches, self._total = _same_number(batches, size)
         self._rank = dist.get_rank()
-        self._error: float | None = None
         super().__init__(model, loss, batches, size, path="difference", batchnorm=batchnorm, seed=seed)
 
     # What is checked before any work.
@@ -325,53 +324,6 @@ class Sharded(Products):
     def grad(self, w: Any) -> Tensor:
         self.spent["gradients"] += 1
         return self._gradient(self._vector(w))
-
-    def hvp(self, w: Any, u: Any) -> Tensor:
-        # Before the product is counted: the first one measures the error of its kind.
-        self._measured()
-        self.spent["products"] += 1
-        return self._difference(self._vector(w), self._vector(u))
-
-    def _difference(self, w: Tensor, u: Tensor, stretch: float = 1.0) -> Tensor:
-        """∇²ℓ(w)u by central differences of steps h and 2h, extrapolated (Richardson); four gradients.
-
-        One step alone would cost two, but its error h²D⁴ℓ(w)(u, u, u, ·)/6 can exceed the bounds that it enters.
-        """
-        length = float(torch.linalg.vector_norm(u))
-        if length == 0:
-            return torch.zeros_like(u)
-        h = stretch * torch.finfo(w.dtype).eps ** (1 / 3) * self._scale(w) / length
-        near, far = ((self._gradient(w + step * u) - self._gradient(w - step * u)) / (2 * step) for step in (h, 2 * h))
-        return near + (near - far) / 3
-
-    def _measured(self) -> float:
-        """The relative error of products, measured once at the model's parameters; 17 gradients.
-
-        ‖product by h and 2h − product by 2h and 4h‖ along the gradient, which is also the noise of a loss that is
-        computed in less than the parameters' precision (autocast); and along the first product, since the steepest
-        directions bend most.
-        """
-        if self._error is None:
-            w = self.start
-            u = torch.linspace(-1, 1, w.numel(), dtype=w.dtype, device=w.device)
-            u, g = u / torch.linalg.vector_norm(u), self._gradient(w)
-            length = float(torch.linalg.vector_norm(g))
-            u = u + g / length if length > 0 else u
-            errors, sizes = [0.0], [0.0]
-            for _ in range(2):
-                length = float(torch.linalg.vector_norm(u))
-                if length == 0:
-                    break
-                near, far = self._difference(w, u), self._difference(w, u, 2.0)
-                errors.append(float(torch.linalg.vector_norm(far - near)) / length)
-                sizes.append(float(torch.linalg.vector_norm(near)) / length)
-                u = near
-            self._error = max(errors) / max(sizes) if max(sizes) > 0 else 0.0
-        return self._error
-
-    @property
-    def precision(self) -> float:
-        return max(super().precision, self._measured())
 
     def _choose(self) -> Choice:
         return Choice("difference", 0, "FSDP: its gradients have no derivative by autograd", {})
