@@ -246,8 +246,8 @@ def test_norms_that_torch_differentiates_wrongly_are_mended(norm: nn.Module) -> 
 
 def _unmended(model: nn.Module) -> Any:
     class Plain(Products):
-        def _loss(self, w: torch.Tensor, batch: Any) -> torch.Tensor:
-            return super(Products, self)._loss(w, batch)
+        def _loss_at(self, parameters: dict[str, torch.Tensor], batch: Any) -> torch.Tensor:
+            return super(Products, self)._loss_at(parameters, batch)
 
     return Plain(model, squares, data(), path="double")
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from ravine.torch.products import Products, _pull
+from ravine.torch.network import joined, pull
+from ravine.torch.products import Products
 
 
 def gauss_newton_product(objective: Products, w: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
@@ -32,22 +33,21 @@ def gauss_newton_product(objective: Products, w: torch.Tensor, u: torch.Tensor) 
         handle = objective.model.register_forward_hook(catch)
         try:
             with torch.enable_grad():
-                point = w.clone().requires_grad_(True)
-                loss = objective._loss(point, batch).reshape(())
+                parameters = objective._leaves(w)
+                loss = objective._loss_at(parameters, batch).reshape(())
         finally:
             handle.remove()
         if len(outputs) != 1:
             raise ValueError(f"Gauss-Newton: the loss calls the model {len(outputs)} times; it must do so once")
         output, leaf = outputs[0]
         with torch.enable_grad():
-            past, slope = torch.autograd.grad(
-                loss, [point, leaf], create_graph=True, allow_unused=True, materialize_grads=True
-            )
-            if past.detach().any():
+            leaves = list(parameters.values())
+            *past, slope = pull([loss], [*leaves, leaf], create_graph=True)
+            if any(part.detach().any() for part in past):
                 raise ValueError("Gauss-Newton: the loss depends on the parameters past the model's output")
             dummy = torch.zeros_like(output).requires_grad_(True)
-            back = _pull(output, point, dummy, create_graph=True)
-            forward = _pull(back, dummy, u, retain_graph=True)
-            if slope.requires_grad:
-                total += weight * _pull(output, point, _pull(slope, leaf, forward)).detach()
-    return objective._of_all(total)
+            back = pull([output], leaves, [dummy], create_graph=True)
+            forward = pull(back, [dummy], objective.parts(u), retain_graph=True)
+            curved = pull([slope], [leaf], forward)
+            total.add_(joined(pull([output], leaves, curved)), alpha=weight)
+    return objective.of_all(total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
@@ -72,21 +72,24 @@ class Network(Objective):
         self._weights = [count / self._samples for count in counts]
         self._probe()
 
-    @torch.no_grad()
-    def _probe(self) -> None:
-        """Evaluate the first batch's loss twice: misuse is found before any work."""
+    def _probe(self) -> torch.Tensor:
+        """Evaluate the first batch's loss twice, so that misuse is found before any work; the loss with its graph."""
         w, batch = self.start, self.batches[0]
-        losses = [self._loss(w, batch) for _ in range(2)]
+        losses = []
+        for traced in (True, False):
+            with torch.set_grad_enabled(traced):
+                losses.append(self._loss_at(self._leaves(w) if traced else self._split(w), batch))
         if not isinstance(losses[0], torch.Tensor) or losses[0].numel() != 1:
             got = tuple(losses[0].shape) if isinstance(losses[0], torch.Tensor) else type(losses[0]).__name__
             raise ValueError(f"loss: must return a scalar tensor, the mean over the batch, not {got}")
-        first, second = (float(loss) for loss in losses)
+        first, second = (float(loss.detach()) for loss in losses)
         # Not to the bit: sums on an accelerator may differ in their order.
         if abs(first - second) > 1e3 * torch.finfo(w.dtype).eps * max(abs(first), abs(second)):
             raise ValueError(
                 f"model: the loss is not deterministic ({first:.9g}, then {second:.9g}); "
                 "switch dropout off with model.eval() or fix its randomness in the loss"
             )
+        return losses[0]
 
     @property
     def dimension(self) -> int:
@@ -142,14 +145,13 @@ class Network(Objective):
             )
 
     def grad(self, w: Any) -> torch.Tensor:
-        return self._mean(w, lambda point, loss: torch.autograd.grad(loss, point)[0])
+        return self._mean(w, lambda leaves, loss: pull([loss], leaves))
 
     def hvp(self, w: Any, u: Any) -> torch.Tensor:
-        u = self._vector(u)
+        along = self.parts(self._vector(u))
 
-        def product(point: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
-            (g,) = torch.autograd.grad(loss, point, create_graph=True)
-            return _derivative(g @ u, point)
+        def product(leaves: list[torch.Tensor], loss: torch.Tensor) -> Sequence[torch.Tensor]:
+            return pull(pull([loss], leaves, create_graph=True), leaves, along)
 
         return self._mean(w, product)
 
@@ -165,14 +167,14 @@ class Network(Objective):
             If the two disagree by more than the difference formula's own error.
         """
         w, u = self._vector(w), self._vector(u)
+        along = self.parts(u)
 
-        def triple(point: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
-            (g,) = torch.autograd.grad(loss, point, create_graph=True)
-            h = _derivative(g @ u, point, create_graph=True)
-            return _derivative(h @ u, point)
+        def triple(leaves: list[torch.Tensor], loss: torch.Tensor) -> Sequence[torch.Tensor]:
+            g = pull([loss], leaves, create_graph=True)
+            return pull(pull(g, leaves, along, create_graph=True), leaves, along)
 
         exact = self._mean(w, triple)
-        difference, error = self._third_by_difference(w, u)
+        difference, error = self.third_by_products(w, u)
         gap = float(torch.linalg.vector_norm(exact - difference))
         if not gap <= 3 * error:
             suspects = sorted({type(m).__name__ for m in self.model.modules() if "Norm" in type(m).__name__})
@@ -183,7 +185,7 @@ class Network(Objective):
             )
         return exact
 
-    def _third_by_difference(self, w: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def third_by_products(self, w: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, float]:
         """The central difference of two Hessian products along u, and a bound on its error.
 
         Two steps h and 2h: their gap is three times the smaller step's truncation error. To it comes the
@@ -212,35 +214,66 @@ class Network(Objective):
         parts = zip(self._names, w.split(self._sizes), self._shapes, strict=True)
         return {name: part.view(shape) for name, part, shape in parts}
 
+    def parts(self, w: torch.Tensor) -> list[torch.Tensor]:
+        return list(self._split(w).values())
+
+    def _leaves(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The parameters at w, each a leaf of its own.
+
+        A graph through one flat vector would cut it apart and join it again in every product.
+        """
+        return {name: part.detach().requires_grad_(True) for name, part in self._split(w.clone()).items()}
+
     def _loss(self, w: torch.Tensor, batch: Any) -> torch.Tensor:
-        """The loss of one batch at w; the module's own parameters, gradients and buffers are not touched."""
-        swapped = {f"model.{name}": part for name, part in self._split(w).items()}
+        """The loss of one batch at w, as a function of the flat vector."""
+        return self._loss_at(self._split(w), batch)
+
+    def _loss_at(self, parameters: dict[str, torch.Tensor], batch: Any) -> torch.Tensor:
+        """The loss of one batch; the module's own parameters, gradients and buffers are not touched."""
+        swapped = {f"model.{name}": part for name, part in parameters.items()}
         # Running statistics are updated in place during the call: on copies.
         swapped |= {f"model.{name}": buffer.clone() for name, buffer in self.model.named_buffers()}
         with ExitStack() as stack:
             stack.enter_context(beside_training())
-            if w.requires_grad:
+            if any(part.requires_grad for part in parameters.values()):
                 # The fused attention kernels have no second derivative.
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             return functional_call(self._composite, swapped, (batch,))
 
-    def _mean(self, w: Any, term: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    def _mean(self, w: Any, term: Callable[[list[torch.Tensor], torch.Tensor], Sequence[torch.Tensor]]) -> torch.Tensor:
         """Σ weight · term over the batches, one graph at a time."""
         w = self._vector(w)
         total = torch.zeros_like(w)
         with torch.enable_grad():
             for weight, batch in zip(self._weights, self.batches, strict=True):
-                point = w.clone().requires_grad_(True)
-                total += weight * term(point, self._loss(point, batch).reshape(()))
+                leaves = self._leaves(w)
+                loss = self._loss_at(leaves, batch).reshape(())
+                total.add_(joined(term(list(leaves.values()), loss)), alpha=weight)
         return total
 
 
-def _derivative(scalar: torch.Tensor, point: torch.Tensor, create_graph: bool = False) -> torch.Tensor:
-    """The gradient of `scalar` by `point`; zero where it does not depend on it, as for a linear loss."""
-    if not scalar.requires_grad:
-        return torch.zeros_like(point)
-    (result,) = torch.autograd.grad(scalar, point, create_graph=create_graph, allow_unused=True, materialize_grads=True)
-    return result
+def pull(
+    outputs: Sequence[torch.Tensor],
+    leaves: Sequence[torch.Tensor],
+    along: Sequence[torch.Tensor] | None = None,
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+) -> Sequence[torch.Tensor]:
+    """Σ (∂output/∂leaf)ᵀ·along for each leaf; zero where nothing depends on it, as for a linear loss."""
+    along = [torch.ones_like(output) for output in outputs] if along is None else along
+    live = [(output, v) for output, v in zip(outputs, along, strict=True) if output.requires_grad]
+    if not live:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    return torch.autograd.grad(
+        [output for output, _ in live], leaves, [v for _, v in live], create_graph=create_graph,
+        retain_graph=retain_graph or create_graph, allow_unused=True, materialize_grads=True,
+    )  # fmt: skip
+
+
+def joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One flat vector, without a graph."""
+    return torch.cat([part.detach().reshape(-1) for part in parts])
 
 
 def _counts(batches: list[Any], size: Callable[[Any], Any] | None) -> list[int]:

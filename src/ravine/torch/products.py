@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
+from ravine.spectrum import Krylov, random_start
 from ravine.torch.layers import BatchNormMode, Mended, kinks
-from ravine.torch.network import LossFunction, Network
+from ravine.torch.network import LossFunction, Network, joined, pull
+from ravine.torch.third import Third, third_derivative
 
 Path = Literal["retained", "double", "forward", "difference"]
 MEMORY = 2 * 2**30
@@ -39,30 +44,25 @@ class Choice:
     path: Path
     bytes: int
     reason: str
-    seconds: dict[str, float]
+    seconds: dict[Path, float]
 
 
 @dataclass(frozen=True)
-class Third:
-    """D³ℓ(w)(u, u, ·), with what its check found.
+class Graph:
+    """The gradients of one batch's loss by the parameters, with their graph, and the batch's weight."""
 
-    Attributes
-    ----------
-    value
-        Shape (d,).
-    error
-        ‖value − the other formula's value‖: an estimate of its error from above, since the difference formula is the
-        coarser.
-    how
-        ``"exact"`` (autograd, checked by differences) or ``"difference"``.
-    gradients
-        What it cost, counting a backward through a graph of n derivatives as n gradients.
-    """
+    weight: float
+    leaves: list[torch.Tensor]
+    gradients: Sequence[torch.Tensor]
 
-    value: torch.Tensor
-    error: float
-    how: str
-    gradients: int
+
+@dataclass(frozen=True)
+class _Made:
+    """A product that was made before it was asked for: ∇²ℓ(w)u of the first batch."""
+
+    w: torch.Tensor
+    u: torch.Tensor
+    image: torch.Tensor
 
 
 class KinkWarning(UserWarning):
@@ -114,9 +114,10 @@ class Products(Network):
         self._asked: Path | Literal["auto"] = path
         self._batchnorm: BatchNormMode | None = batchnorm
         self._memory, self._seed = memory, seed
-        self._kept: tuple[torch.Tensor, list[tuple[float, torch.Tensor, torch.Tensor]]] | None = None
+        self._kept: tuple[torch.Tensor, list[Graph]] | None = None
         self._choice: Choice | None = None
         self._error: float | None = None
+        self._made: list[_Made] = []
         self._order: dict[int, int] = {}
         self._kinks: list[str] = []
         self.spent = {"gradients": 0, "products": 0}
@@ -132,33 +133,33 @@ class Products(Network):
         torch.distributed.all_reduce(tensor)
         return tensor
 
-    def _of_all(self, mean: torch.Tensor) -> torch.Tensor:
+    def of_all(self, mean: torch.Tensor) -> torch.Tensor:
         """The mean over every process's samples, from that over one's own."""
         return self._summed(mean * self._share) if self._distributed else mean
 
     def value(self, w: Any) -> float:
         own = super().value(w)
-        return float(self._of_all(self.start.new_tensor(own))) if self._distributed else own
+        return float(self.of_all(self.start.new_tensor(own))) if self._distributed else own
 
-    def _probe(self) -> None:
+    def _probe(self) -> torch.Tensor:
         self._order = {id(batch): k for k, batch in enumerate(self.batches)}
         try:
-            super()._probe()
+            loss = super()._probe()
         except RuntimeError as error:
             raise ValueError(self._mismatch(error)) from error
         except ValueError as error:
             if "deterministic" in str(error):
                 raise ValueError(f"{error}; or pass seed=… to the probe, which fixes it") from None
             raise
-        w = self.start.requires_grad_(True)
-        with torch.enable_grad():
-            losses = [self._loss(w, batch) for batch in self.batches[:1]]
-        value = self.value(w)
-        if not torch.isfinite(torch.tensor(value)):
-            raise ValueError(f"loss: {value} at the model's parameters; give a finite loss")
-        if not losses[0].requires_grad:
+        w = self.start
+        with torch.no_grad():
+            values = [float(loss), *(float(self._loss(w, batch)) for batch in self.batches[1:])]
+        for value in values:
+            if not math.isfinite(value):
+                raise ValueError(f"loss: {value} at the model's parameters; give a finite loss")
+        if not loss.requires_grad:
             raise ValueError("loss: it does not depend on the model's parameters, or was detached from them")
-        self._kinks = found = kinks(losses[0])
+        self._kinks = found = kinks(loss)
         if found:
             warnings.warn(
                 f"the loss contains {', '.join(found)}, which has kinks: its Hessian is that of the smooth piece at "
@@ -166,6 +167,7 @@ class Products(Network):
                 KinkWarning,
                 stacklevel=4,
             )
+        return loss
 
     def _mismatch(self, error: RuntimeError) -> str:
         like = next(p for p in self.model.parameters() if p.requires_grad)
@@ -176,14 +178,14 @@ class Products(Network):
                 return f"batches: data of {tensor.dtype}, parameters of {like.dtype}; convert one with .to(…)"
         return f"loss: evaluating it failed: {error}"
 
-    def _loss(self, w: torch.Tensor, batch: Any) -> torch.Tensor:
+    def _loss_at(self, parameters: dict[str, torch.Tensor], batch: Any) -> torch.Tensor:
         with Mended(self._batchnorm):
             if self._seed is None:
-                return super()._loss(w, batch)
-            devices = [w.device] if w.device.type == "cuda" else []
-            with torch.random.fork_rng(devices=devices):
+                return super()._loss_at(parameters, batch)
+            device = next(iter(parameters.values())).device
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(self._seed + self._order.get(id(batch), 0))
-                return super()._loss(w, batch)
+                return super()._loss_at(parameters, batch)
 
     @property
     def precision(self) -> float:
@@ -196,28 +198,36 @@ class Products(Network):
     def choice(self) -> Choice:
         """The path of products, chosen when first needed."""
         if self._choice is None:
-            self._choice = self._choose()
+            self._choice = self._choose(self.start)
         return self._choice
 
     def release(self) -> None:
-        """Let go of the retained graphs."""
-        self._kept = None
+        """Let go of the retained graphs, and of what was made with them."""
+        self._kept, self._made = None, []
 
     def grad(self, w: Any) -> torch.Tensor:
+        w = self._vector(w)
+        if self._kept is not None and torch.equal(self._kept[0], w):
+            return self.of_all(_sum(graph.weight * joined(graph.gradients) for graph in self._kept[1]))
         self.spent["gradients"] += 1
-        return self._of_all(super().grad(w))
+        return self.of_all(super().grad(w))
 
     def hvp(self, w: Any, u: Any) -> torch.Tensor:
         self.spent["products"] += 1
-        return self._of_all(self._by(self.choice.path, self._vector(w), self._vector(u)))
+        w, u = self._vector(w), self._vector(u)
+        path = self.choice.path
+        for made in self._made:
+            if torch.equal(made.w, w) and torch.equal(made.u, u):
+                return self.of_all(made.image)
+        return self.of_all(self._by(path, w, u))
 
     def _by(self, path: str, w: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         if path == "retained":
-            total = torch.zeros_like(w)
-            for weight, point, g in self._graphs(w):
-                if g.requires_grad:
-                    total += weight * _pull(g, point, u, retain_graph=True)
-            return total
+            along = self.parts(u)
+            return _sum(
+                graph.weight * joined(pull(graph.gradients, graph.leaves, along, retain_graph=True))
+                for graph in self.graphs(w)
+            )
         if path == "double":
             return super().hvp(w, u)
         if path == "forward":
@@ -236,7 +246,7 @@ class Products(Network):
         length = float(torch.linalg.vector_norm(u))
         if length == 0:
             return torch.zeros_like(u)
-        h = stretch * torch.finfo(w.dtype).eps ** (1 / 3) * self._scale(w) / length
+        h = stretch * torch.finfo(w.dtype).eps ** (1 / 3) * self.scale(w) / length
         near, far = ((self._gradient(w + step * u) - self._gradient(w - step * u)) / (2 * step) for step in (h, 2 * h))
         return near + (near - far) / 3
 
@@ -250,7 +260,7 @@ class Products(Network):
         if self._error is None:
             w = self.start
             u = torch.linspace(-1, 1, w.numel(), dtype=w.dtype, device=w.device)
-            u, g = u / torch.linalg.vector_norm(u), self._of_all(self._gradient(w))
+            u, g = u / torch.linalg.vector_norm(u), self.of_all(self._gradient(w))
             length = float(torch.linalg.vector_norm(g))
             u = u + g / length if length > 0 else u
             errors, sizes = [0.0], [0.0]
@@ -258,7 +268,7 @@ class Products(Network):
                 length = float(torch.linalg.vector_norm(u))
                 if length == 0:
                     break
-                near, far = (self._of_all(self._difference(w, u, stretch)) for stretch in (1.0, 2.0))
+                near, far = (self.of_all(self._difference(w, u, stretch)) for stretch in (1.0, 2.0))
                 errors.append(float(torch.linalg.vector_norm(far - near)) / length)
                 sizes.append(float(torch.linalg.vector_norm(near)) / length)
                 u = near
@@ -275,24 +285,30 @@ class Products(Network):
                 total += weight * torch.func.jvp(gradient, (w,), (u,))[1].detach()
         return total
 
-    def _scale(self, w: torch.Tensor) -> float:
+    def scale(self, w: torch.Tensor) -> float:
+        """The length of a step that is large beside a parameter's rounding."""
         return max(1.0, float(torch.linalg.vector_norm(w)) / w.numel() ** 0.5)
 
-    def _graphs(self, w: torch.Tensor) -> list[tuple[float, torch.Tensor, torch.Tensor]]:
-        """The gradient at w with its graph, one a batch; kept until another point is asked for."""
+    def graphs(self, w: torch.Tensor) -> Iterator[Graph]:
+        """The gradient at w with its graph, one a batch: kept until another point is asked for, or made one by one."""
+        if self.choice.path != "retained":
+            self.release()
+            yield from (self._graph(w, k) for k in range(len(self.batches)))
+            return
         if self._kept is None or not torch.equal(self._kept[0], w):
             self._kept = None
-            graphs = []
-            with torch.enable_grad():
-                for weight, batch in zip(self._weights, self.batches, strict=True):
-                    point = w.clone().requires_grad_(True)
-                    (g,) = torch.autograd.grad(self._loss(point, batch).reshape(()), point, create_graph=True)
-                    graphs.append((weight, point, g))
-            self._kept = (w.clone(), graphs)
-        return self._kept[1]
+            self._kept = (w.clone(), [self._graph(w, k) for k in range(len(self.batches))])
+        yield from self._kept[1]
 
-    def _choose(self) -> Choice:
-        w = self.start
+    def _graph(self, w: torch.Tensor, k: int) -> Graph:
+        with torch.enable_grad():
+            leaves = self._leaves(w)
+            loss = self._loss_at(leaves, self.batches[k]).reshape(())
+            return Graph(
+                self._weights[k], list(leaves.values()), pull([loss], list(leaves.values()), create_graph=True)
+            )
+
+    def _choose(self, w: torch.Tensor) -> Choice:
         if self._asked != "auto":
             return Choice(self._asked, 0, "asked for", {})
         held: dict[int, int] = {}
@@ -302,172 +318,97 @@ class Products(Network):
             held[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        point = w.clone().requires_grad_(True)
+        made: list[_Made] = []
         try:
-            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                (g,) = torch.autograd.grad(self._loss(point, self.batches[0]).reshape(()), point, create_graph=True)
-                slope = g.detach()
-                u = torch.linspace(-1, 1, w.numel(), dtype=w.dtype, device=w.device)
-                u = u / torch.linalg.vector_norm(u)
-                length = float(torch.linalg.vector_norm(slope))
-                if length > 0:
-                    u = u + slope / length
-                exact = _pull(g, point, u, retain_graph=True) if g.requires_grad else torch.zeros_like(w)
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                graph = self._graph(w, 0)
+
+            def product(u: torch.Tensor, graph: Graph = graph) -> torch.Tensor:
+                image = joined(pull(graph.gradients, graph.leaves, self.parts(u), retain_graph=True))
+                made.append(_Made(w, u.clone(), image))
+                return image
+
+            # Lanczos's own start and its second vector: that one responds strongly, whatever the dimension, and a
+            # search from here makes these two products first.
+            krylov = Krylov(product, random_start(w.numel(), 0, w), 2, np.random.default_rng(0))
+            for _ in range(krylov.capacity):
+                krylov.step()
         except (NotImplementedError, RuntimeError) as error:
             return Choice("difference", 0, f"no second derivative by autograd ({_brief(error)})", {})
         if not self._kinks:
-            wrong = self._disagreement(w, u, slope, exact)
+            wrong = self._disagreement(made[-1], joined(graph.gradients))
             if wrong is not None:
                 return Choice("difference", 0, wrong, {})
+        if len(self.batches) == 1:
+            self._made = made
         # The other batches hold as much for each sample.
         total = int(sum(held.values()) / self._weights[0])
         if total <= self._memory:
             if len(self.batches) == 1:
                 # This is the graph that the products will go through.
-                self._kept = (w.clone(), [(1.0, point, g)])
+                self._kept = (w.clone(), [graph])
             return Choice("retained", total, "the gradient's graph fits in memory", {})
-        seconds: dict[str, float] = {}
-        for path in ("double", "forward"):
+        del graph
+        seconds: dict[Path, float] = {}
+        paths: tuple[Path, ...] = ("double", "forward")
+        for path in paths:
             try:
                 began = time.perf_counter()
-                self._by(path, w, u)
+                self._by(path, w, made[-1].u)
                 seconds[path] = time.perf_counter() - began
             except (NotImplementedError, RuntimeError):
                 continue
         if not seconds:
             return Choice("difference", total, "neither double backward nor forward over reverse runs here", {})
-        best: Any = min(seconds, key=lambda path: seconds[path])
+        best = min(seconds, key=lambda path: seconds[path])
         return Choice(best, total, f"the graph would hold {total} bytes, more than {self._memory}; measured", seconds)
 
-    def _disagreement(self, w: torch.Tensor, u: torch.Tensor, slope: torch.Tensor, exact: torch.Tensor) -> str | None:
+    def _disagreement(self, made: _Made, slope: torch.Tensor) -> str | None:
         """What to say if autograd's product is not the derivative of its gradient, on the first batch.
 
         A hand-written backward pass that is not differentiable may lose a part of the second derivative in silence.
+        The step is short, for truncation grows with it; a longer and a shorter one are tried before judgement.
         """
-        precision = torch.finfo(w.dtype).eps
-        length, size = float(torch.linalg.vector_norm(u)), float(torch.linalg.vector_norm(exact))
-        for shrink in (1.0, 0.25):
-            h = shrink * precision ** (1 / 3) * self._scale(w) / length
-            difference = (self._first_gradient(w + h * u) - self._first_gradient(w - h * u)) / (2 * h)
-            gap = float(torch.linalg.vector_norm(exact - difference))
-            rounding = 32 * precision * (float(torch.linalg.vector_norm(slope)) + h * size) / h
-            if gap <= 0.02 * size + rounding:
+        size = float(torch.linalg.vector_norm(made.image))
+        least = math.inf
+        for factor in (1.0, 8.0, 0.125):
+            h = factor * torch.finfo(made.w.dtype).eps ** 0.5 * self.scale(made.w)
+            difference = (self._first_gradient(made.w + h * made.u) - slope) / h
+            least = min(least, float(torch.linalg.vector_norm(made.image - difference)) / max(size, 1e-300))
+            if least <= 0.02:
                 return None
-        return f"autograd's second derivative disagrees with differences of gradients by {gap / max(size, 1e-300):.2g}"
+        return f"autograd's second derivative disagrees with differences of gradients by {least:.2g}"
 
     def _first_gradient(self, w: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
-            point = w.clone().requires_grad_(True)
-            return torch.autograd.grad(self._loss(point, self.batches[0]).reshape(()), point)[0]
+            leaves = self._leaves(w)
+            return joined(pull([self._loss_at(leaves, self.batches[0]).reshape(())], list(leaves.values())))
+
+    def third_by_products(self, w: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, float]:
+        # Each product is at a point of its own: a retained graph would be of no use.
+        chosen, self._choice = self._choice, Choice("double", 0, "for one difference", {})
+        try:
+            return super().third_by_products(w, u)
+        finally:
+            self._choice = chosen
 
     def third(self, w: Any, u: Any) -> torch.Tensor:
         return self.third_checked(w, u).value
 
     def third_checked(self, w: Any, u: Any, how: Literal["exact", "difference"] = "exact") -> Third:
-        """D³ℓ(w)(u, u, ·) by autograd, checked by differences of gradients; or by differences only.
-
-        The check is the second difference (∇ℓ(w+hu) − 2∇ℓ(w) + ∇ℓ(w−hu))/h², two gradients; if that does not settle
-        it, also at 2h (Richardson), and then by products.
+        """D³ℓ(w)(u, u, ·) and an estimate of its error; see `ravine.torch.third`.
 
         Raises
         ------
         ValueError
-            If the two disagree by more than the difference formula's own error, with the layer that is suspected.
+            If autograd and differences disagree by more than the difference formula's own error, with the layer that
+            is suspected.
         """
-        w, u = self._vector(w), self._vector(u)
-        length = float(torch.linalg.vector_norm(u))
-        if length == 0:
-            return Third(torch.zeros_like(u), 0.0, how, 0)
-        if how == "difference":
-            value, error = self._second_difference(w, u)
-            return Third(value, error, how, 4)
-        if how != "exact":
-            raise ValueError(f"how = {how!r}: use exact or difference")
-        if self.choice.path == "difference":
-            raise ValueError("third derivative: this loss has no second derivative by autograd; use how='difference'")
-        exact = torch.zeros_like(w)
-        g = torch.zeros_like(w)
-        keep = self.choice.path == "retained"
-        if not keep:
-            self.release()
-        with torch.enable_grad():
-            for k, (weight, batch) in enumerate(zip(self._weights, self.batches, strict=True)):
-                if keep:
-                    _, point, gradient = self._graphs(w)[k]
-                else:
-                    point = w.clone().requires_grad_(True)
-                    (gradient,) = torch.autograd.grad(self._loss(point, batch).reshape(()), point, create_graph=True)
-                g += weight * gradient.detach()
-                if not gradient.requires_grad:
-                    continue
-                h = _pull(gradient, point, u, create_graph=True)
-                if h.requires_grad:
-                    exact += weight * _pull(h, point, u, retain_graph=keep)
-        exact, g = self._of_all(exact), self._of_all(g)
-        precision = torch.finfo(w.dtype).eps
-        step = precision**0.25 * self._scale(w) / length
-        near = self._curl(w, u, g, step)
-        size = float(torch.linalg.vector_norm(exact))
-        gap = float(torch.linalg.vector_norm(exact - near))
-        if gap <= 8 * precision**0.5 * size:
-            return Third(exact, gap, "exact", 8)
-        value, error = self._second_difference(w, u, g, near)
-        gap = float(torch.linalg.vector_norm(exact - value))
-        if gap <= 3 * error and error <= 0.02 * size:
-            return Third(exact, gap, "exact", 10)
-        # Differences of products lose fewer digits than those of gradients.
-        self.release()
-        value, error = self._third_by_difference(w, u)
-        gap = float(torch.linalg.vector_norm(exact - value))
-        if gap <= 3 * error:
-            return Third(exact, gap + error, "exact", 22)
-        raise ValueError(
-            f"third derivative: autograd and differences disagree by {gap:.3g} (the difference's error: {error:.3g}) "
-            f"at {self._suspects()}, which autograd differentiates wrongly at third order; write it from elementary "
-            "operations, or ask for how='difference'"
-        )
-
-    def _third_by_difference(self, w: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, float]:
-        # Each product is at a point of its own: a retained graph would be of no use.
-        chosen, self._choice = self._choice, Choice("double", 0, "for one difference", {})
-        try:
-            return super()._third_by_difference(w, u)
-        finally:
-            self._choice = chosen
-
-    def _curl(self, w: torch.Tensor, u: torch.Tensor, g: torch.Tensor, step: float) -> torch.Tensor:
-        return (self.grad(w + step * u) - 2 * g + self.grad(w - step * u)) / step**2
-
-    def _second_difference(
-        self, w: torch.Tensor, u: torch.Tensor, g: torch.Tensor | None = None, near: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, float]:
-        """Richardson's extrapolation of the second difference from steps h and 2h, and an estimate of its error."""
-        precision = torch.finfo(w.dtype).eps
-        step = precision**0.25 * self._scale(w) / float(torch.linalg.vector_norm(u))
-        g = self.grad(w) if g is None else g
-        near = self._curl(w, u, g, step) if near is None else near
-        far = self._curl(w, u, g, 2 * step)
-        truncation = float(torch.linalg.vector_norm(far - near)) / 3
-        size = float(torch.linalg.vector_norm(g)) + float(torch.linalg.vector_norm(near)) * step**2
-        return near + (near - far) / 3, truncation + 8 * precision * size / step**2
-
-    def _suspects(self) -> str:
-        """The layers that are not torch's own, since torch's that are wrong are mended; else all kinds there are."""
-        leaves = [(name, m) for name, m in self.model.named_modules() if not list(m.children())]
-        own = [f"{type(m).__name__} ({name})" for name, m in leaves if not type(m).__module__.startswith("torch.")]
-        kinds = sorted({type(m).__name__ for _, m in leaves})
-        return ", ".join(own[:4] or kinds[:6]) or type(self.model).__name__
+        return third_derivative(self, self._vector(w), self._vector(u), how)
 
 
-def _pull(
-    g: torch.Tensor, point: torch.Tensor, u: torch.Tensor, create_graph: bool = False, retain_graph: bool | None = None
-) -> torch.Tensor:
-    """uᵀ∂g/∂point, zero where g does not depend on it."""
-    (out,) = torch.autograd.grad(
-        g, point, u, create_graph=create_graph, retain_graph=retain_graph or create_graph, allow_unused=True,
-        materialize_grads=True,
-    )  # fmt: skip
-    return out
+def _sum(terms: Iterable[torch.Tensor]) -> torch.Tensor:
+    return functools.reduce(torch.add, terms)
 
 
 def _tensors(batch: Any) -> list[torch.Tensor]:

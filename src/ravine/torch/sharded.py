@@ -15,8 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ravine.torch.distributed import fsdp_modules, layout, local
 from ravine.torch.layers import BatchNormMode, kinks
 from ravine.torch.network import LossFunction, _counts
-from ravine.torch.products import Choice, KinkWarning, Path, Products, Third
+from ravine.torch.products import Choice, KinkWarning, Path, Products
 from ravine.torch.second_pass import beside_training
+from ravine.torch.third import Third
 from ravine.torch.trial import kept_buffers
 
 _WHOLE = (
@@ -100,7 +101,7 @@ class Sharded(Products):
     # What is checked before any work.
 
     @torch.no_grad()
-    def _probe(self) -> None:
+    def _probe(self) -> Tensor:
         self._weights = [weight * self._samples / self._total for weight in self._weights]
         first = self._rank * len(self.batches)
         self._order = {id(batch): first + k for k, batch in enumerate(self.batches)}
@@ -118,6 +119,7 @@ class Sharded(Products):
                 KinkWarning,
                 stacklevel=6,
             )
+        return losses[0]
 
     def _tried(self, w: Tensor) -> Any:
         """The first batch's loss, or an error that every process raises."""
@@ -145,7 +147,7 @@ class Sharded(Products):
         if length == 0:
             return
         precision = torch.finfo(w.dtype).eps
-        h = precision ** (1 / 3) * self._scale(w)
+        h = precision ** (1 / 3) * self.scale(w)
         far, near = (
             (self.value(w + (step / length) * g) - self.value(w - (step / length) * g)) / (2 * step)
             for step in (h, h / 2)
@@ -325,7 +327,7 @@ class Sharded(Products):
         self.spent["gradients"] += 1
         return self._gradient(self._vector(w))
 
-    def _choose(self) -> Choice:
+    def _choose(self, w: Tensor) -> Choice:
         return Choice("difference", 0, "FSDP: its gradients have no derivative by autograd", {})
 
     def third(self, w: Any, u: Any) -> Tensor:
@@ -341,7 +343,7 @@ class Sharded(Products):
         """
         return super().third_checked(w, u, third_by(self, how))
 
-    def _loss(self, w: Tensor, batch: Any) -> Tensor:
+    def _loss_at(self, parameters: dict[str, Tensor], batch: Any) -> Tensor:
         raise ValueError(f"model: {_WHOLE}")
 
 

@@ -1,0 +1,214 @@
+"""D³ℓ(u, u, ·) of a network by autograd, never without a check by differences of gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from ravine.torch.network import joined, pull
+
+if TYPE_CHECKING:
+    from ravine.torch.products import Products
+
+# A gradient's rounding in units of ε‖∇ℓ‖. In float32 it was 1 to 315 on nine trained and untrained networks: the first
+# is for choosing steps, the second for stating errors.
+_LIKELY, _LARGEST = 30, 400
+# Three gradients with weights 1, −2, 1.
+_THREE = 6**0.5
+# The most by which the difference formula may be uncertain where it settles anything, relative.
+_MOST = 0.02
+
+
+@dataclass(frozen=True)
+class Third:
+    """D³ℓ(w)(u, u, ·), with what its check found.
+
+    Attributes
+    ----------
+    value
+        Shape (d,).
+    error
+        ‖value − the other formula's value‖: an estimate of its error from above, since the difference formula is the
+        coarser.
+    how
+        ``"exact"`` (autograd, checked by differences) or ``"difference"``.
+    gradients
+        What it cost, counting a backward through a graph of n derivatives as n gradients.
+    """
+
+    value: torch.Tensor
+    error: float
+    how: str
+    gradients: int
+
+
+def third_derivative(
+    objective: Products, w: torch.Tensor, u: torch.Tensor, how: Literal["exact", "difference"]
+) -> Third:
+    """D³ℓ(w)(u, u, ·) by autograd, checked by differences of gradients; or by differences only.
+
+    The check is the second difference (∇ℓ(w+hu) − 2∇ℓ(w) + ∇ℓ(w−hu))/h², two gradients, with a step that balances its
+    rounding and its truncation. Where it does not agree to 8√ε it is made with another step as well: Richardson's
+    extrapolation, whose error is known, since the first differences beside autograd's ∇²ℓu tell the gradients'
+    rounding. What that cannot settle, differences of products do.
+
+    Raises
+    ------
+    ValueError
+        If the two disagree by more than the difference formula's own error, with the layer that is suspected.
+    """
+    if how not in ("exact", "difference"):
+        raise ValueError(f"how = {how!r}: use exact or difference")
+    length = float(torch.linalg.vector_norm(u))
+    if length == 0:
+        return Third(torch.zeros_like(u), 0.0, how, 0)
+    if how == "difference":
+        spent = objective.spent["gradients"]
+        value, error = _by_differences(objective, w, u)
+        return Third(value, error, how, objective.spent["gradients"] - spent)
+    if objective.choice.path == "difference":
+        raise ValueError("third derivative: this loss has no second derivative by autograd; use how='difference'")
+    exact, curved, g = _by_autograd(objective, w, u)
+    differences = _Differences(objective, w, u, g)
+    size = float(torch.linalg.vector_norm(exact))
+    first = differences.at(differences.step(float(torch.linalg.vector_norm(curved)), size))
+    gap = float(torch.linalg.vector_norm(exact - first.second))
+    if gap <= 8 * differences.precision**0.5 * size:
+        return Third(exact, gap, "exact", 8)
+    pair = _ordered(differences.at(differences.other(first.step, gap)), first)
+    value, truncation = _extrapolated(*pair)
+    error = truncation + differences.rounding(*pair, curved)
+    gap = float(torch.linalg.vector_norm(exact - value))
+    if gap <= 3 * error and error <= _MOST * size:
+        return Third(exact, gap + error, "exact", 10)
+    # Differences of products lose fewer digits than those of gradients.
+    objective.release()
+    value, error = objective.third_by_products(w, u)
+    gap = float(torch.linalg.vector_norm(exact - value))
+    if gap <= 3 * error:
+        return Third(exact, gap + error, "exact", 22)
+    raise ValueError(
+        f"third derivative: autograd and differences disagree by {gap:.3g} (the difference's error: {error:.3g}) "
+        f"at {_suspects(objective.model)}, which autograd differentiates wrongly at third order; write it from "
+        "elementary operations, or ask for how='difference'"
+    )
+
+
+def _by_autograd(
+    objective: Products, w: torch.Tensor, u: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """D³ℓ(u, u, ·), ∇²ℓu and ∇ℓ from the gradient's graph."""
+    along = objective.parts(u)
+    third, product, g = torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w)
+    for graph in objective.graphs(w):
+        curved = pull(graph.gradients, graph.leaves, along, create_graph=True)
+        g.add_(joined(graph.gradients), alpha=graph.weight)
+        product.add_(joined(curved), alpha=graph.weight)
+        # Without keeping the graph, which must be made anew if it is needed: what the last pull needs is freed as it
+        # goes, and that is the quicker by more.
+        third.add_(joined(pull(curved, graph.leaves, along)), alpha=graph.weight)
+        # The next graph is made while these names still hold the last.
+        del graph, curved
+    objective.release()
+    return objective.of_all(third), objective.of_all(product), objective.of_all(g)
+
+
+def _by_differences(objective: Products, w: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Richardson's extrapolation from two steps, the second chosen by what the first shows; and its error."""
+    differences = _Differences(objective, w, u, objective.grad(w))
+    first = differences.at(0.25 * differences.precision**0.25 * differences.scale)
+    step = differences.step(*(float(torch.linalg.vector_norm(found)) for found in (first.first, first.second)))
+    if first.step / 2 < step < 2 * first.step:
+        step = first.step / 2
+    pair = _ordered(differences.at(step), first)
+    value, truncation = _extrapolated(*pair)
+    # Twice: nothing says that the longer step is in the range where truncation goes with its square.
+    return value, 2 * truncation + differences.largest_rounding(*pair)
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """First and second central differences of the gradient, with their step."""
+
+    step: float
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+class _Differences:
+    """Differences of the gradient g at w along u; steps are multiples of u."""
+
+    def __init__(self, objective: Products, w: torch.Tensor, u: torch.Tensor, g: torch.Tensor) -> None:
+        self._objective, self._w, self._u, self._g = objective, w, u, g
+        self._slope = float(torch.linalg.vector_norm(g))
+        self.precision = torch.finfo(w.dtype).eps
+        self.scale = objective.scale(w) / float(torch.linalg.vector_norm(u))
+
+    def at(self, step: float) -> _Difference:
+        ahead, behind = (self._objective.grad(self._w + h * self._u) for h in (step, -step))
+        return _Difference(step, (ahead - behind) / (2 * step), (ahead - 2 * self._g + behind) / step**2)
+
+    def step(self, curvature: float, size: float) -> float:
+        """The step that balances rounding and truncation, size·h²/(12L²), as if L were curvature/(2·size)."""
+        largest = 0.1 * self.scale
+        if size == 0:
+            return largest
+        reach = 12 * (curvature / (2 * size)) ** 2 * _LIKELY * self.precision / size
+        # The slope's rounding, and that of the gradient which the step itself makes, h·curvature.
+        step = max((reach * self._slope) ** 0.25, (reach * curvature) ** (1 / 3))
+        return min(max(step, self.precision**0.5 * self.scale), largest)
+
+    def other(self, step: float, gap: float) -> float:
+        """The step to try after one whose difference is `gap` off."""
+        rounding = _LIKELY * self.precision * self._slope
+        if gap > 30 * rounding * _THREE / step**2:
+            # More than rounding can be: it is truncation, and says where the two balance.
+            return min(max((step**2 * rounding / gap) ** 0.25, step / 8), step / 2)
+        return 2 * step
+
+    def rounding(self, fine: _Difference, coarse: _Difference, curved: torch.Tensor) -> float:
+        """The rounding in Richardson's value, measured.
+
+        The first differences are off ∇²ℓu by what goes with h² and by rounding; what does not go with h² is rounding.
+        """
+        ratio = (coarse.step / fine.step) ** 2
+        left = float(torch.linalg.vector_norm((coarse.first - curved) - ratio * (fine.first - curved)))
+        return _in_extrapolated(left / ratio * fine.step * 2**0.5, fine, coarse)
+
+    def largest_rounding(self, fine: _Difference, coarse: _Difference) -> float:
+        """The same from above, where ∇²ℓu is not known.
+
+        The rounding of the finer difference is no larger than twice what tells it from the coarser one, to which
+        it adds in quadrature.
+        """
+        there = self._slope + fine.step * float(torch.linalg.vector_norm(fine.first))
+        seen = 2 * float(torch.linalg.vector_norm(fine.second - coarse.second))
+        return min(_in_extrapolated(_LARGEST * self.precision * there, fine, coarse), (1 + _share(fine, coarse)) * seen)
+
+
+def _share(fine: _Difference, coarse: _Difference) -> float:
+    return fine.step**2 / (coarse.step**2 - fine.step**2)
+
+
+def _in_extrapolated(rounding: float, fine: _Difference, coarse: _Difference) -> float:
+    return (1 + _share(fine, coarse)) * _THREE * rounding / fine.step**2
+
+
+def _extrapolated(fine: _Difference, coarse: _Difference) -> tuple[torch.Tensor, float]:
+    """Richardson's value from two steps, and what it changed: its truncation from above."""
+    change = _share(fine, coarse) * (fine.second - coarse.second)
+    return fine.second + change, float(torch.linalg.vector_norm(change))
+
+
+def _ordered(one: _Difference, other: _Difference) -> tuple[_Difference, _Difference]:
+    return (one, other) if one.step < other.step else (other, one)
+
+
+def _suspects(model: torch.nn.Module) -> str:
+    """The layers that are not torch's own, since torch's that are wrong are mended; else all kinds there are."""
+    leaves = [(name, m) for name, m in model.named_modules() if not list(m.children())]
+    own = [f"{type(m).__name__} ({name})" for name, m in leaves if not type(m).__module__.startswith("torch.")]
+    kinds = sorted({type(m).__name__ for _, m in leaves})
+    return ", ".join(own[:4] or kinds[:6]) or type(model).__name__
