@@ -92,6 +92,35 @@ def test_restarts_keep_the_bounds_and_the_memory() -> None:
         top_eigenpairs(quadratic(lam), np.zeros(300), 2, memory=8 * 300 * 4)
 
 
+@pytest.mark.parametrize("products", [15, 16, 18, 20])
+def test_bounds_hold_where_it_stops_at_a_restart(products: int) -> None:
+    """Of 16 basis vectors the last one fills the space: the pairs that a restart would keep are the answer."""
+    lam = np.linspace(0, 1, 300) ** 2
+    pairs = top_eigenpairs(quadratic(lam), np.zeros(300), 3, 1e-8, products=products, memory=8 * 300 * 17)
+    true = np.linalg.norm(pairs.vectors * lam - pairs.values[:, None] * pairs.vectors, axis=1)
+    assert (true > 1e-3).all()
+    assert (true <= pairs.residuals).all()
+    assert pairs.residuals == pytest.approx(true, rel=1e-6)
+
+
+@pytest.mark.parametrize("stop", range(13, 21))
+def test_bounds_hold_after_an_interrupt_around_a_restart(stop: int) -> None:
+    lam, calls = np.linspace(0, 1, 300) ** 2, 0
+
+    def apply(u: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls == stop:
+            raise KeyboardInterrupt
+        return lam * u
+
+    first = random_start(300, 0, np.zeros(300))
+    pairs = search(apply, first, (3, 0), 1e-8, memory=8 * 300 * 17)[0]
+    assert pairs.interrupted
+    true = np.linalg.norm(pairs.vectors * lam - pairs.values[:, None] * pairs.vectors, axis=1)
+    assert pairs.residuals == pytest.approx(true, rel=1e-6)
+
+
 def test_the_probability_of_a_miss_is_a_bound() -> None:
     """A large eigenvalue stands apart from a cluster: runs that have not seen it must say so, and are that rare."""
     d, starts = 400, 300

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sharded_processes as worker
 import torch
 from torch import nn
 
@@ -173,6 +174,19 @@ def test_without_a_second_derivative_products_are_differences_and_say_so() -> No
     found = probe.sharpness_gradient(how="difference").value
     assert found is not None
     assert _off(found, reference.sharpness_gradient().value) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_bounds_of_differences_hold_where_the_loss_bends_strongly(dtype: torch.dtype) -> None:
+    """A batch norm over few samples: one central difference is off by more than its rounding."""
+    batches = [tuple(t.to(dtype) for t in batch) for own in worker.data() for batch in own]
+    probe = Probe(worker.model().to(dtype), worker.squares, batches, path="difference")
+    plain = Probe(worker.model(), worker.squares, [batch for own in worker.data() for batch in own])
+    hessian = np.stack([plain.objective.hvp(plain.objective.start, axis).numpy() for axis in torch.eye(57).double()])
+    lam = np.linalg.eigvalsh(hessian)
+    largest, smallest = probe.extremal_eigenpairs(1, 1e-5)
+    assert abs(largest.values[0] - lam[-1]) <= largest.residuals[0]
+    assert abs(smallest.values[0] - lam[0]) <= smallest.residuals[0]
 
 
 def _off(a: torch.Tensor | None, b: torch.Tensor | None) -> float:
@@ -391,6 +405,59 @@ def test_density_and_trace() -> None:
     assert abs(trace.value - np.trace(hessian)) <= 5 * trace.error
     mean, error = density.mean(lambda x: x)
     assert abs(mean - np.trace(hessian) / len(hessian)) <= 5 * error
+
+
+class Tokens(nn.Module):
+    """Predicts each token from those before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Embedding(7, 5), nn.Linear(5, 7)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        seen = self.embed(tokens).cumsum(dim=1) / torch.arange(1, tokens.shape[1] + 1).unsqueeze(1)
+        return self.out(torch.tanh(seen))
+
+
+def unmasked_mean(model: nn.Module, batch: Any) -> torch.Tensor:
+    return nn.functional.cross_entropy(model(batch[0]).transpose(1, 2), batch[1])
+
+
+def unmasked(batch: Any) -> Any:
+    return (batch[1] != -100).sum()
+
+
+@pytest.mark.parametrize("as_number", [int, lambda count: count])
+def test_masked_tokens_weigh_nothing_in_ragged_batches(as_number: Callable[[Any], Any]) -> None:
+    """Batches of other sizes, lengths and masks are the loss of one batch that joins them."""
+    generator = torch.Generator().manual_seed(1)
+    batches = []
+    for samples, length, share in ((5, 6, 0.5), (3, 4, 0.1), (1, 9, 0.9)):
+        tokens, labels = torch.randint(7, (2, samples, length), generator=generator)
+        labels[torch.rand(labels.shape, generator=generator) < share] = -100
+        batches.append((tokens, labels))
+    longest = max(tokens.shape[1] for tokens, _ in batches)
+    padded = [
+        [nn.functional.pad(t, (0, longest - t.shape[1]), value=fill) for t, fill in zip(batch, (0, -100), strict=True)]
+        for batch in batches
+    ]
+    joined = tuple(torch.cat(column) for column in zip(*padded, strict=True))
+    counts = [int(unmasked(batch)) for batch in batches]
+    assert sum(counts) == int(unmasked(joined))
+    assert len({count / len(batch[0]) for count, batch in zip(counts, batches, strict=True)}) == 3
+    model = Tokens().double()
+    probe = Probe(model, unmasked_mean, batches, size=lambda batch: as_number(unmasked(batch)))
+    one, blind = (Probe(model, unmasked_mean, data) for data in ([joined], batches))
+    w, u = one.objective.start, torch.randn(one.objective.dimension, dtype=torch.float64)
+    assert probe.objective.value(w) == pytest.approx(one.objective.value(w), rel=1e-14)
+    assert _off(probe.objective.grad(w), one.objective.grad(w)) < 1e-13
+    assert _off(probe.objective.hvp(w, u), one.objective.hvp(w, u)) < 1e-13
+    top, whole = (each.top_eigenpairs(1, 1e-9) for each in (probe, one))
+    assert abs(top.values[0] - whole.values[0]) <= top.residuals[0] + whole.residuals[0]
+    assert abs(top.values[0] - np.linalg.eigvalsh(dense(one))[-1]) <= top.residuals[0]
+    assert abs(blind.objective.value(w) - one.objective.value(w)) > 1e-3
+    with pytest.raises(ValueError, match="empty"):
+        Probe(model, unmasked_mean, [(joined[0], torch.full_like(joined[1], -100))], size=unmasked)
 
 
 @pytest.mark.parametrize(

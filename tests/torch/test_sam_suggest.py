@@ -100,6 +100,32 @@ def test_the_sharpness_is_the_dense_hessians_and_the_residual_bounds_the_error()
     assert long.sharpness == pytest.approx(spectrum[-1], rel=1e-9)
 
 
+def test_the_tolerance_is_relative_to_the_largest_eigenvalue_not_to_a_larger_negative_one():
+    torch.manual_seed(0)
+    lam = torch.cat([torch.linspace(-50, -10, 40), torch.linspace(0, 2, 60)]).double()
+    w = torch.randn(100, dtype=torch.float64, requires_grad=True)
+    advice = suggest_rho(torch.optim.SGD([w], lr=0.1), lambda: (lam * w**2).sum() / 2, max_passes=200)
+    assert advice.residual <= 1e-3 * advice.sharpness
+    assert advice.sharpness == pytest.approx(2.0, rel=1e-3)
+
+
+def test_an_interrupt_stops_it_and_leaves_the_weights(monkeypatch):
+    w, loss = quadratic()
+    before, grad, calls = w.detach().clone(), torch.autograd.grad, 0
+
+    def interrupted(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return grad(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        suggest_rho(torch.optim.SGD([w], lr=0.4), loss)
+    assert torch.equal(w, before)
+
+
 def test_it_leaves_everything_as_it_was():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1))

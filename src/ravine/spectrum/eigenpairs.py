@@ -234,7 +234,7 @@ def search(
                 break
             if enough is not None and krylov.size > count and enough(values, residuals):
                 break
-            if krylov.full and krylov.size < dimension:
+            if krylov.full and krylov.size < dimension and krylov.products < limit:
                 if certificate is None:
                     certificate = _Certificate.of(krylov, values, share)
                 krylov.restart(_kept(values.size, wanted, capacity))

@@ -53,6 +53,7 @@ class Krylov:
         self.log_betas: list[float] = []
         self.exhausted = False
         self.restarts = 0
+        self._coupling: np.ndarray | None = None
         self.epsilon = max(float(self.xp.finfo(start.dtype).eps), precision)
 
     @property
@@ -89,7 +90,7 @@ class Krylov:
         self.upper[: j + 1, j] = coefficients
         scale = float(np.abs(self.upper[: j + 1, : j + 1]).max(initial=0.0))
         floor = 10 * self.epsilon * scale
-        self.size, self.beta = j + 1, after
+        self.size, self.beta, self._coupling = j + 1, after, None
         if not (self.restarts or self.exhausted):
             self.log_betas.append(math.log(max(after, floor, 1e-300)))
         if self.size == self.dimension:
@@ -138,7 +139,9 @@ class Krylov:
         values, columns = np.linalg.eigh(projected)
         whole = np.triu(self.upper[:m, :m]) + np.tril(self.lower[:m, :m], -1)
         error = np.linalg.norm((whole - projected) @ columns, axis=0)
-        return values, columns, np.hypot(error, self.beta * np.abs(columns[-1])) + self.rounding(values)
+        # After a restart, until the next product, every kept pair is coupled to the vector that comes next.
+        outside = self.beta * columns[-1] if self._coupling is None else self._coupling @ columns
+        return values, columns, np.hypot(error, outside) + self.rounding(values)
 
     def rounding(self, values: np.ndarray) -> float:
         """What rounding in products and orthogonalisation may add to a residual."""
@@ -158,7 +161,7 @@ class Krylov:
         self.basis[p] = last
         self.upper[:], self.lower[:] = 0.0, 0.0
         self.upper[np.arange(p), np.arange(p)] = values[keep]
-        self.lower[p, :p] = coupling
+        self.lower[p, :p], self._coupling = coupling, coupling
         self.size = p
         self.restarts += 1
 

@@ -19,6 +19,19 @@ def _sharded(t: Tensor) -> bool:
     return module is not None and isinstance(t, module.DTensor)
 
 
+def fsdp_modules(model: torch.nn.Module) -> list[Any]:
+    """The modules that FSDP2's fully_shard was called on, parents first."""
+    kind = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", None)
+    return [m for m in model.modules() if isinstance(m, kind)] if kind is not None else []
+
+
+def is_sharded(model: torch.nn.Module) -> bool:
+    """Whether a process holds a part of the model's parameters only: FSDP, or DTensors of another origin."""
+    older = getattr(sys.modules.get("torch.distributed.fsdp"), "FullyShardedDataParallel", None)
+    flat = older is not None and any(isinstance(m, older) for m in model.modules())
+    return flat or bool(fsdp_modules(model)) or any(_sharded(p) for p in model.parameters())
+
+
 def layout(t: Tensor) -> Layout | None:
     """The mesh and placements of a DTensor (FSDP2, tensor parallel); None for a plain tensor."""
     return (t.device_mesh, tuple(t.placements)) if _sharded(t) else None  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import xarray as xr
 
 from ravine.spectrum import Eigenpairs
 from ravine.theory import edge
+from ravine.torch.trial import on_trial
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -69,6 +70,8 @@ class Follow:
         self._probe.objective.release()
 
     def _after_step(self, *_: Any) -> None:
+        if on_trial(self._optimizer):
+            return
         self._count += 1
         if self._count % self._every == 0:
             self._look()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ravine.objectives import Objective
+from ravine.torch.distributed import is_sharded
+from ravine.torch.second_pass import beside_training
 
 LossFunction = Callable[[Any, Any], torch.Tensor]
 
@@ -30,6 +32,8 @@ class _Composite(torch.nn.Module):
 class Network(Objective):
     """The mean loss of a module over batches, as a function of its trainable parameters; see `network`."""
 
+    _shards: ClassVar[bool] = False  # whether it knows what to do with parameters of which a process holds a part
+
     def __init__(
         self,
         model: torch.nn.Module,
@@ -39,6 +43,10 @@ class Network(Objective):
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise ValueError(f"model: pass a torch.nn.Module, not {type(model).__name__}")
+        if is_sharded(model) and not self._shards:
+            raise ValueError(
+                "model: its parameters are sharded over processes (FSDP); use ravine.torch.Probe(…, distributed=True)"
+            )
         self._composite = _Composite(model, loss)
         self.model = model
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -57,7 +65,7 @@ class Network(Objective):
         self.batches = list(batches)
         if not self.batches:
             raise ValueError("batches: pass at least one batch, as a list")
-        counts = [(size or _batch_size)(batch) for batch in self.batches]
+        counts = _counts(self.batches, size)
         if any(count < 1 for count in counts):
             raise ValueError("batches: a batch is empty; leave it out")
         self._samples = sum(counts)
@@ -110,6 +118,12 @@ class Network(Objective):
         with torch.no_grad():
             for name, part in self._split(self.point(w)).items():
                 parameters[name].copy_(part)
+
+    def set_gradient(self, g: torch.Tensor) -> None:
+        """Write copies of the parts of `g`, shape (d,), into the trainable parameters' ``.grad``."""
+        parameters = dict(self.model.named_parameters())
+        for name, part in self._split(g).items():
+            parameters[name].grad = part.clone()
 
     def point(self, w: Any, name: str = "w") -> torch.Tensor:
         like = next(p for p in self.model.parameters() if p.requires_grad)
@@ -220,6 +234,7 @@ class Network(Objective):
         # Running statistics are updated in place during the call: on copies.
         swapped |= {f"model.{name}": buffer.clone() for name, buffer in self.model.named_buffers()}
         with ExitStack() as stack:
+            stack.enter_context(beside_training())
             if any(part.requires_grad for part in parameters.values()):
                 # The fused attention kernels have no second derivative.
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -261,6 +276,12 @@ def joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat([part.detach().reshape(-1) for part in parts])
 
 
+def _counts(batches: list[Any], size: Callable[[Any], Any] | None) -> list[int]:
+    """The batches' samples, as plain numbers: a tensor's weights would be rounded to float32."""
+    counts = [(size or _batch_size)(batch) for batch in batches]
+    return [count.item() if isinstance(count, torch.Tensor) else count for count in counts]  # pyright: ignore[reportReturnType]
+
+
 def _batch_size(batch: Any) -> int:
     """The length of the first tensor in a batch, looked for in tuples, lists and dictionaries."""
     if isinstance(batch, torch.Tensor):
@@ -299,7 +320,8 @@ def network(
         A list of batches (one batch: ``[batch]``), or a data loader, read once. The objective is the exact mean over
         all samples: a ragged last batch weighs what it holds.
     size
-        Counts a batch's samples; by default the length of its first tensor.
+        Counts a batch's samples, by default the length of its first tensor; for a loss that is the mean over unmasked
+        tokens, those.
 
     Returns
     -------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,11 +16,15 @@ from ravine.methods import Method
 from ravine.observe import Drift
 from ravine.spectrum import Density, Eigenpairs, Trace
 from ravine.theory import edge
+from ravine.torch.distributed import is_sharded
 from ravine.torch.follow import Follow
 from ravine.torch.gauss_newton import gauss_newton_product
 from ravine.torch.layers import BatchNormMode
 from ravine.torch.network import LossFunction
 from ravine.torch.products import MEMORY, Choice, Path, Products
+from ravine.torch.relatives import ESAM
+from ravine.torch.sharded import Sharded, third_by
+from ravine.torch.trial import trial
 
 
 @dataclass(frozen=True)
@@ -108,15 +111,18 @@ class Probe:
     batches
         A list of batches or a loader, read once; a ragged batch weighs what it holds.
     size
-        Counts a batch's samples, for masked data; by default the length of its first tensor.
+        Counts what a batch's loss is the mean over, such as unmasked tokens; by default the length of its first tensor.
     path, memory, batchnorm, seed, distributed
         As for `ravine.torch.products.Products`: how Hessian products are made (chosen by itself), bytes for graphs,
-        how batch norms normalise, and a seed for dropout.
+        how batch norms normalise, and a seed for dropout. With ``distributed=True`` each process of the default group
+        brings its part of the data, and all must make the same calls. A model under FSDP2 needs it: its products are
+        differences of gradients, exact ones are not possible there; see `ravine.torch.sharded.Sharded`.
 
     Raises
     ------
     ValueError
-        If the loss is not scalar, not finite or not deterministic, or model and data differ in dtype or device.
+        If the loss is not scalar, not finite or not deterministic, or model and data differ in dtype or device; for a
+        sharded model without ``distributed=True``.
 
     Warns
     -----
@@ -137,10 +143,14 @@ class Probe:
         seed: int | None = None,
         distributed: bool = False,
     ) -> None:
-        self.objective = Products(
-            model, loss_fn, batches, size, path=path, memory=memory, batchnorm=batchnorm, seed=seed,
-            distributed=distributed,
-        )  # fmt: skip
+        self.objective: Products
+        if distributed and isinstance(model, torch.nn.Module) and is_sharded(model):
+            self.objective = Sharded(model, loss_fn, batches, size, path=path, batchnorm=batchnorm, seed=seed)
+        else:
+            self.objective = Products(
+                model, loss_fn, batches, size, path=path, memory=memory, batchnorm=batchnorm, seed=seed,
+                distributed=distributed,
+            )  # fmt: skip
         self.model = self.objective.model
         self._last: Eigenpairs | None = None
 
@@ -152,7 +162,7 @@ class Probe:
     @property
     def precision(self) -> str:
         """The precision that every figure carries: the parameters' dtype, and whether products are differences."""
-        dtype = str(self.objective.start.dtype).removeprefix("torch.")
+        dtype = str(next(p.dtype for p in self.model.parameters() if p.requires_grad)).removeprefix("torch.")
         return dtype if self.choice.path != "difference" else f"{dtype}, Hessian by differences"
 
     def top_eigenpairs(
@@ -192,7 +202,7 @@ class Probe:
         return spectrum.extremal_eigenpairs(self.objective, self.objective.start, k, tol)
 
     def sharpness_gradient(
-        self, tol: float | None = None, how: Literal["exact", "difference"] = "exact", check_tie: bool = True
+        self, tol: float | None = None, how: Literal["exact", "difference"] | None = None, check_tie: bool = True
     ) -> SharpnessGradient:
         """∇λ_max = D³ℓ(e₁, e₁, ·), checked against a difference formula.
 
@@ -201,7 +211,8 @@ class Probe:
         tol
             Residual of the eigenpairs, relative to λ₁; by default 1e-9 in float64 and 1e-4 below.
         how
-            ``"exact"`` by autograd, or ``"difference"`` of gradients, whose error is stated.
+            ``"exact"`` by autograd, or ``"difference"`` of gradients, whose error is stated; by default exact, and
+            under FSDP, where that is refused, by differences.
         check_tie
             Look for a second copy of λ₁ from another random start, orthogonal to e₁: a Krylov space holds one only.
 
@@ -210,6 +221,7 @@ class Probe:
         ValueError
             If autograd and differences disagree, with the layer that is suspected.
         """
+        how = third_by(self.objective, how)
         objective, w = self.objective, self.objective.start
         before = objective.spent["products"]
         if tol is None:
@@ -279,7 +291,10 @@ class Probe:
     def bounce(
         self, optimizer: Any, step: Callable[[], Any] | None = None, *, rho: float | None = None, tol: float = 1e-6
     ) -> Bounce:
-        """Take two steps of training, measure the bounce between them, and put parameters and optimizer back.
+        """Take two steps of training, measure the bounce between them, and take them back.
+
+        Model, optimizer, its diagnostics and logs, and the generators of random numbers are as found; a scheduler or a
+        data loader that `step` moves is not.
 
         Parameters
         ----------
@@ -289,48 +304,42 @@ class Probe:
             One step of training on the probe's data, as the training loop has it; by default
             ``optimizer.step(closure)`` with a closure that evaluates the probe's loss and its gradient.
         rho
-            ρ, if the optimizer's group has none.
+            ρ, if the optimizer's group has none, or it is in other units: the law is SAM's, ρ the length of its ε. For
+            ASAM, whose ρ is not, ``rho=optimizer.last.radius``. Where ε is not of one length (``normalise=False``)
+            there is no law.
         tol
             Residual of λ₁, relative.
 
         Raises
         ------
         ValueError
-            If no ρ is known, or a step makes a parameter that is not finite.
+            If no ρ is known, an ESAM comes without `step`, the weights are perturbed, or a step makes a parameter that
+            is not finite.
         """
         group = optimizer.param_groups[0]
         rho = rho if rho is not None else group.get("rho")
         if rho is None:
             raise ValueError("rho: the optimizer's group has none; pass rho=…")
+        if step is None and isinstance(optimizer, ESAM):
+            raise ValueError("optimizer: ESAM steps on losses by sample, and the probe's is a mean; pass step=…")
         eta, momentum = float(group["lr"]), float(group.get("momentum", 0.0))
         objective = self.objective
-        state, modes = deepcopy(optimizer.state_dict()), [m.training for m in self.model.modules()]
-        kept = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        gradients = [None if p.grad is None else p.grad.clone() for p in self.model.parameters()]
         points = [objective.start]
-        try:
+        with trial(self.model, optimizer):
             for _ in range(2):
                 if step is None:
                     optimizer.step(self._closure(optimizer))
                 else:
                     step()
                 points.append(objective.start)
-        finally:
-            self.model.load_state_dict(kept)
-            optimizer.load_state_dict(state)
-            for module, mode in zip(self.model.modules(), modes, strict=True):
-                module.training = mode
-            for p, g in zip(self.model.parameters(), gradients, strict=True):
-                p.grad = g
         a, b, c = (p.double().cpu().numpy() for p in points)
         if not np.isfinite(c).all():
             raise ValueError("optimizer: a step made parameters that are not finite; nothing bounces there")
         centre, half = (b + c) / 2, (c - b) / 2
         top = spectrum.top_eigenpairs(objective, centre, 1, tol)
         amplitude, before = float(np.linalg.norm(half)), float(np.linalg.norm(b - a))
-        law = (
-            edge.heavy_ball_amplitude(float(top.values[0]), eta, float(rho), momentum) if top.values[0] > 0 else np.nan
-        )
+        lam = float(top.values[0]) if getattr(optimizer, "normalise", True) else np.nan
+        law = edge.heavy_ball_amplitude(lam, eta, float(rho), momentum) if lam > 0 else np.nan
         along = abs(float(half @ top.vectors[0])) / amplitude if amplitude > 0 else np.nan
         reversal = float(half @ (b - a)) / (amplitude * before) if amplitude * before > 0 else np.nan
         return Bounce(centre, half, amplitude, law, along, reversal, top)
@@ -340,9 +349,7 @@ class Probe:
             with torch.enable_grad():
                 optimizer.zero_grad()
                 objective = self.objective
-                g, parameters = objective.grad(objective.start), dict(self.model.named_parameters())
-                for name, part in objective._split(g).items():
-                    parameters[name].grad = part.clone()
+                objective.set_gradient(objective.grad(objective.start))
                 return torch.tensor(objective.value(objective.start))
 
         return closure

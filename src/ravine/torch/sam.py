@@ -157,6 +157,22 @@ class SAM(Wrapper):
         self._second = None
         self._previous.clear()
 
+    @contextmanager
+    def _on_trial(self) -> Iterator[None]:
+        """What no `state_dict` holds is afterwards as it was, and nothing is logged inside."""
+        names = ("last", "_logs", "_previous", "_second", "_unread", "watch", "_bounce")
+        found = {name: self.__dict__[name] for name in names}
+        states = [] if self._noise is None else self._noise.states
+        waiting = list(states)
+        self._logs, self._second = [], None
+        self._previous = {p: g.clone() for p, g in self._previous.items()}
+        states.clear()
+        try:
+            yield
+        finally:
+            self.__dict__.update(found)
+            states[:] = waiting
+
     # A step.
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -73,6 +74,19 @@ _UNEQUAL = (
 )
 
 
+_BESIDE: ContextVar[bool] = ContextVar("ravine_beside_training", default=False)
+
+
+@contextmanager
+def beside_training() -> Iterator[None]:
+    """Passes inside are none of the training loop's: no second pass repeats them."""
+    token = _BESIDE.set(True)
+    try:
+        yield
+    finally:
+        _BESIDE.reset(token)
+
+
 class Noise:
     """The k-th forward of the second pass draws what the k-th forward of the first one drew.
 
@@ -119,7 +133,7 @@ class _Hook:
 
     def __call__(self, module: nn.Module, inputs: Any) -> None:
         noise = None if self.noise is None else self.noise()
-        if noise is not None and module.training and torch.is_grad_enabled():
+        if noise is not None and module.training and torch.is_grad_enabled() and not _BESIDE.get():
             noise.before_forward()
 
     def __reduce__(self) -> tuple[Any, ...]:

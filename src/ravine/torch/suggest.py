@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 
+from ravine import spectrum
 from ravine.extras import require
 from ravine.torch.schedule import check_rho
 from ravine.torch.second_pass import frozen_statistics, random_state, set_random_state, statistics_of
 
+_ROUNDING = float(np.finfo(np.float64).tiny)  # a tolerance that rounding alone meets
 RHOS = tuple(float(rho) for rho in np.geomspace(0.005, 0.5, 9).round(4))
 
 
@@ -188,32 +189,23 @@ def suggest_rho(
 def _sharpness(
     params: list[Tensor], grads: Sequence[Tensor], products: int, tolerance: float, seed: int
 ) -> tuple[float, float, int]:
-    """λ₁ by Lanczos with full reorthogonalisation, its residual bound, and the products spent.
-
-    ‖Hv − θv‖ = β_m |s_m| bounds the distance from θ to an eigenvalue, which is the residual returned.
-    """
+    """λ₁ by `spectrum.search`, its residual bound, and the products spent."""
     wide = torch.float64 if params[0].dtype == torch.float64 else torch.float32
-    generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(sum(p.numel() for p in params), generator=generator, dtype=torch.float64)
-    q = start.to(params[0].device, wide)
-    basis = [q / q.norm()]
-    diagonal: list[float] = []
-    off: list[float] = []
-    top, residual = 0.0, math.inf
-    while len(diagonal) < products:
-        pieces = basis[-1].split([p.numel() for p in params])
-        parts = [c.view_as(p).to(p.dtype) for c, p in zip(pieces, params, strict=True)]
+    sizes = [p.numel() for p in params]
+    first = spectrum.random_start(sum(sizes), seed, torch.empty(0, dtype=wide, device=params[0].device))
+
+    def apply(u: Tensor) -> Tensor:
+        parts = [c.view_as(p).to(p.dtype) for c, p in zip(u.split(sizes), params, strict=True)]
         hv = torch.autograd.grad(grads, params, parts, retain_graph=True, materialize_grads=True)
-        r = torch.cat([h.reshape(-1).to(wide) for h in hv])
-        diagonal.append(float(r @ basis[-1]))
-        for _ in range(2):  # once is not enough in float32
-            stack = torch.stack(basis)
-            r = r - stack.T @ (stack @ r)
-        beta = float(r.norm())
-        theta, s = eigh_tridiagonal(diagonal, off) if off else (np.array(diagonal), np.eye(1))
-        top, residual = float(theta[-1]), beta * abs(float(s[-1, -1]))
-        if residual <= tolerance * abs(top) or len(diagonal) == r.numel():
-            break
-        off.append(beta)
-        basis.append(r / beta)
-    return top, residual, len(diagonal)
+        return torch.cat([h.reshape(-1).to(wide) for h in hv])
+
+    def enough(values: np.ndarray, residuals: np.ndarray) -> bool:
+        # Relative to λ₁ itself, which may be far from the largest |λ|.
+        return bool(residuals[-1] <= tolerance * abs(values[-1]))
+
+    # As many vectors as products, and no more of the device's memory; six are the search's least.
+    memory = (max(products, 6) + 1) * first.numel() * first.element_size()
+    found, _ = spectrum.search(apply, first, (1, 0), _ROUNDING, products=products, memory=memory, enough=enough)
+    if found.interrupted:
+        raise KeyboardInterrupt
+    return float(found.values[0]), float(found.residuals[0]), found.products

@@ -1,0 +1,86 @@
+"""Steps of training that are taken back, and what a pass of the model changes beside its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+
+from ravine.torch.distributed import fsdp_modules, local
+from ravine.torch.sam import SAM
+from ravine.torch.second_pass import random_state, set_random_state
+
+_ON_TRIAL: set[int] = set()
+
+
+def on_trial(optimizer: Any) -> bool:
+    """Whether the steps that `optimizer` takes now will be taken back."""
+    return id(optimizer) in _ON_TRIAL
+
+
+@contextmanager
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Buffers are afterwards the tensors that they were, with the values that they had; also those of no state_dict."""
+    found = [
+        (m._buffers, name, buffer, buffer.clone())
+        for m in model.modules()
+        for name, buffer in m._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for held, name, buffer, value in found:
+                buffer.copy_(value)
+                held[name] = buffer
+
+
+@contextmanager
+def trial(model: nn.Module, optimizer: Any) -> Iterator[None]:
+    """Take steps inside; afterwards they were not taken, also after an error.
+
+    Parameters, ``.grad``, buffers, modes, the optimizer's `state_dict`, and the generators of random numbers are as
+    found to the bit; so are the diagnostics of a SAM, which logs nothing inside. Not taken back: what the steps do
+    elsewhere, to a scheduler or a data loader.
+
+    Raises
+    ------
+    ValueError
+        While a SAM's weights are perturbed.
+    """
+    state = deepcopy(optimizer.state_dict())
+    for module in fsdp_modules(model):
+        module.reshard()
+    groups = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = list(dict.fromkeys([*model.parameters(), *groups]))
+    with torch.no_grad():
+        found = [(p, local(p).clone(), p.grad) for p in parameters]
+    modes = [(m, m.training) for m in model.modules()]
+    devices = {p.device for p in parameters}
+    generators = random_state(devices)
+    with ExitStack() as stack:
+        if isinstance(optimizer, SAM):
+            stack.enter_context(optimizer._on_trial())
+        stack.enter_context(kept_buffers(model))
+        _ON_TRIAL.add(id(optimizer))
+        try:
+            for p, _, gradient in found:
+                p.grad = None if gradient is None else gradient.clone()
+            yield
+        finally:
+            _ON_TRIAL.discard(id(optimizer))
+            for module in fsdp_modules(model):
+                module.reshard()
+            optimizer.load_state_dict(state)
+            with torch.no_grad():
+                for p, value, gradient in found:
+                    local(p).copy_(value)
+                    p.grad = gradient
+            for m, mode in modes:
+                m.training = mode
+            set_random_state(generators)

@@ -1,0 +1,241 @@
+"""The probe beside ravine's own SAM: what `follow` sees of real training, and what `bounce` must put back."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ravine.theory.edge import sam_edge
+from ravine.torch import ESAM, SAM, LookSAM, Probe
+
+RHO = 0.01
+Step = Callable[[], Any]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def squares(model: nn.Module, batch: Any) -> torch.Tensor:
+    return ((model(batch[0]) - batch[1]) ** 2).sum(dim=-1).mean()
+
+
+@pytest.fixture(scope="module")
+def minimum() -> tuple[dict[str, torch.Tensor], Any, float]:
+    """A network's weights at a minimum with loss zero, the data, and η = 0.4/λ₁."""
+    torch.manual_seed(0)
+    x = torch.randn(12, 4, dtype=torch.float64)
+    with torch.no_grad():
+        y = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double()(x)
+    model = network()
+    optimizer = torch.optim.LBFGS(
+        model.parameters(), max_iter=2000, line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=0
+    )
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = squares(model, (x, y))
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    top = Probe(model, squares, [(x, y)]).top_eigenpairs(1, 1e-8).values[0]
+    return deepcopy(model.state_dict()), (x, y), 0.4 / float(top)
+
+
+def network(*extra: nn.Module) -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 12), nn.Tanh(), nn.Linear(12, 2), *extra).double()
+
+
+def closed(opt: SAM, model: nn.Module, batch: Any) -> Step:
+    def closure() -> torch.Tensor:
+        opt.zero_grad()
+        loss = squares(model, batch)
+        loss.backward()
+        return loss
+
+    return lambda: opt.step(closure)
+
+
+def in_two_phases(opt: SAM, model: nn.Module, batch: Any) -> Step:
+    def step() -> None:
+        opt.zero_grad()
+        loss = squares(model, batch)
+        loss.backward()
+        if opt.due:
+            with opt.ascended(loss.detach()) as second:
+                again = squares(model, batch)
+                again.backward()
+                second.loss = again.detach()
+        opt.step()
+
+    return step
+
+
+def equal(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+LOOPS = {"closure": closed, "two phases": in_two_phases}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("momentum", [0.0, 0.3])
+def test_training_to_a_bounce(minimum: Any, loop: str, momentum: float) -> None:
+    weights, batch, eta = minimum
+    model = network()
+    model.load_state_dict(weights)
+    opt = SAM(torch.optim.SGD(model.parameters(), lr=eta, momentum=momentum), rho=RHO, model=model)
+    probe, step = Probe(model, squares, [batch]), LOOPS[loop](opt, model, batch)
+    losses = [squares(model, batch).item()]
+    with probe.follow(opt, every=50, tol=1e-6) as log:
+        for _ in range(200):
+            step()
+            losses.append(squares(model, batch).item())
+    run = log.run
+    assert run["step"].values.tolist() == [0, 50, 100, 150, 200]
+    assert run["loss"].values == pytest.approx(np.array(losses)[run["step"].values], rel=1e-12, abs=1e-24)
+    assert (run["gd_edge"] == 2 / eta).all()
+    assert run["sam_edge"].values == pytest.approx(sam_edge(run["grad_norm"].values, eta, RHO))
+    # It bounces: along e₁, and where nothing else moves λ_max sits at the SAM-edge.
+    late = run.isel(step=slice(1, None))
+    assert (late["alignment"] > 0.99).all()
+    assert (late["motion_alignment"] > 0.99).all()
+    if momentum == 0:
+        assert late["sam_edge"].values == pytest.approx(late["lam"].isel(pair=0).values, rel=0.02)
+    assert opt.last.grad_norm == pytest.approx(float(run["grad_norm"][-1]), rel=0.02)
+    for seen in (probe.bounce(opt), probe.bounce(opt, step)):
+        assert seen.amplitude == pytest.approx(seen.law, rel=0.01)
+        assert seen.alignment == pytest.approx(1.0, abs=1e-3)
+        assert seen.reversal == pytest.approx(-1.0, abs=1e-3)
+        assert seen.bouncing
+
+
+RULES: dict[str, Callable[..., SAM]] = {"SAM": SAM, "LookSAM": lambda base, **more: LookSAM(base, k=3, **more)}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("rule", RULES)
+def test_a_bounce_leaves_no_trace(minimum: Any, tmp_path: Path, rule: str, loop: str) -> None:
+    """Weights, state, gradients, diagnostics, logs, followers and generators: all as if nobody had looked."""
+    ends = []
+    for looked in (False, True):
+        weights, batch, eta = minimum
+        model = network(Counting())
+        model.load_state_dict(weights, strict=False)
+        base = torch.optim.SGD(model.parameters(), lr=eta, momentum=0.3)
+        opt = RULES[rule](base, rho=RHO, model=model, bounce=True)
+        step, path = LOOPS[loop](opt, model, batch), tmp_path / f"{looked}.csv"
+        opt.log_to(path)
+        probe = Probe(model, squares, [batch])
+        with probe.follow(opt, every=4) as log:
+            for t in range(20):
+                step()
+                if looked and t in (7, 12):
+                    before, gradients, last = deepcopy(opt.state_dict()), [p.grad for p in model.parameters()], opt.last
+                    copies = [g.clone() for g in gradients if g is not None]
+                    random = torch.get_rng_state()
+                    probe.bounce(opt)
+                    probe.bounce(opt, lambda step=step: (step(), torch.randn(3)))
+                    assert equal(opt.state_dict(), before)
+                    assert all(p.grad is g for p, g in zip(model.parameters(), gradients, strict=True))
+                    assert equal(copies, gradients)
+                    assert opt.last is last
+                    assert torch.equal(torch.get_rng_state(), random)
+        figures = log.run.drop_vars(["products", "residual", "missed"])
+        with path.open() as file:
+            rows = list(csv.reader(file))
+        ends.append((model.state_dict(), opt.state_dict(), opt.last.as_dict(), rows, dict(model.named_buffers())))
+        assert len(rows) == 21
+        assert figures["step"].values.tolist() == [0, 4, 8, 12, 16, 20]
+    assert equal(ends[0], ends[1])
+
+
+class Counting(nn.Module):
+    """A buffer that no state_dict holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: torch.Tensor
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x
+
+
+def test_a_bounce_that_fails_leaves_no_trace(minimum: Any) -> None:
+    weights, batch, eta = minimum
+    model = network()
+    model.load_state_dict(weights)
+    opt = SAM(torch.optim.SGD(model.parameters(), lr=eta, momentum=0.3), rho=RHO, model=model)
+    step, probe = closed(opt, model, batch), Probe(model, squares, [batch])
+    step()
+    before = deepcopy((model.state_dict(), opt.state_dict()))
+
+    def wrong() -> None:
+        step()
+        raise KeyError("interrupted")
+
+    with pytest.raises(KeyError, match="interrupted"):
+        probe.bounce(opt, wrong)
+    assert equal((model.state_dict(), opt.state_dict()), before)
+    # In the middle of an ascent there is nothing to measure.
+    squares(model, batch).backward()
+    with opt.ascended(), pytest.raises(ValueError, match="perturbed"):
+        probe.bounce(opt)
+
+
+def test_dropout_in_two_phases_beside_a_probe() -> None:
+    """The probe's passes are none of training's: the second pass repeats the first one's masks, whoever looked."""
+    ends = []
+    for followed in (False, True):
+        model = network(nn.Dropout(0.3))
+        batch = (torch.randn(12, 4, dtype=torch.float64), torch.randn(12, 2, dtype=torch.float64))
+        opt = SAM(torch.optim.SGD(model.parameters(), lr=0.05), rho=RHO, model=model)
+        step = in_two_phases(opt, model, batch)
+        torch.manual_seed(2)
+        if followed:
+            probe = Probe(model, squares, [batch], seed=0)
+            with probe.follow(opt, every=2) as log:
+                for _ in range(6):
+                    step()
+            assert log.run.sizes["step"] == 4
+        else:
+            for _ in range(6):
+                step()
+        ends.append(deepcopy(model.state_dict()))
+        torch.manual_seed(0)
+    assert equal(ends[0], ends[1])
+
+
+def test_what_has_no_law(minimum: Any) -> None:
+    weights, batch, eta = minimum
+    model = network()
+    model.load_state_dict(weights)
+    probe = Probe(model, squares, [batch])
+    base = torch.optim.SGD(model.parameters(), lr=eta)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1e-3 * torch.randn_like(p))
+    # USAM's ε shrinks with the gradient: it has no bounce of a fixed width.
+    seen = probe.bounce(SAM(base, rho=RHO, normalise=False))
+    assert np.isnan(seen.law)
+    assert not seen.bouncing
+    with pytest.raises(ValueError, match="step="):
+        probe.bounce(ESAM(torch.optim.SGD(model.parameters(), lr=eta)))
