@@ -1,18 +1,18 @@
 """λ_max and ∇λ_max on three networks, untrained and trained: Ravine's probe beside its peers.
 
-Wall time is counted in gradients of the same loss, measured in the same round; memory is the peak of a process of its own,
-over that of a gradient. A peer that is not installed, or fails, is named with its error.
+Wall time is counted in gradients of the same loss, measured in the same round; memory is by how much the peak of a
+process of its own exceeds a gradient's (Linux). A peer that is not installed, or fails, is named with its error.
 Run with ``python benchmarks/curvature.py``.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import time
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,10 +123,16 @@ def _peak(peer: str, problem: Problem) -> float:
     set_up()
     for _ in range(2):
         gradient(problem)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _highest()
     with sdpa_kernel(SDPBackend.MATH):
         PEERS[peer](problem)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return _highest() - before
+
+
+def _highest() -> float:
+    """The most memory that this process has had, MiB; getrusage's figure may be its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
 
 
 def side_by_side(problem: Problem, steps: int) -> None:

@@ -1,7 +1,7 @@
 """The networks that curvature is measured on, with real data that needs no download.
 
-A causal transformer over the standard library's documentation, a 784-512-512-10 network and a ResNet-20 with group norms,
-both over enlarged scans of digits: 112 k, 670 k and 272 k parameters.
+A causal transformer over the standard library's documentation; a 784-512-512-10 network and a ResNet-20 with group
+norms over enlarged scans of digits: 112 k, 670 k and 272 k parameters.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class Transformer(nn.Module):
 
 def resnet() -> nn.Module:
     widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
-    blocks = [Block(before, width) for before, width in zip(widths, widths[1:], strict=False)]
+    blocks = [Block(before, width) for before, width in pairwise(widths)]
     first = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.GroupNorm(8, 16), nn.SiLU()]
     return nn.Sequential(*first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
