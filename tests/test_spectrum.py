@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
 from ravine.objectives import Objective, quadratic
-from ravine.spectrum import density, extremal_eigenpairs, random_start, search, spectral_measure, top_eigenpairs, trace
+from ravine.spectrum import (
+    Krylov,
+    density,
+    extremal_eigenpairs,
+    random_start,
+    search,
+    spectral_measure,
+    top_eigenpairs,
+    trace,
+)
 
 
 def rotated(lam: np.ndarray, seed: int) -> tuple[Objective, np.ndarray]:
@@ -78,6 +87,19 @@ def test_both_ends() -> None:
     assert top.products == bottom.products
     smallest = top_eigenpairs(quadratic(lam), np.zeros(80), 2, 1e-10, end="smallest")
     assert smallest.values == pytest.approx(lam[:2], rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_basis_stays_orthonormal(seed: int, kind: type) -> None:
+    generator = np.random.default_rng(seed)
+    # Eigenvalues over many orders, on which Lanczos without reorthogonalisation loses it in a few steps.
+    lam = np.concatenate([np.geomspace(1e-6, 1e3, 150), 1e3 * (1 + 1e-9 * np.arange(50))]).astype(kind)
+    krylov = Krylov(lambda u: lam * u, generator.standard_normal(200).astype(kind), 60, np.random.default_rng(0))
+    for _ in range(60):
+        krylov.step()
+    basis = krylov.basis[: krylov.size].astype(np.float64)
+    assert np.abs(basis @ basis.T - np.eye(krylov.size)).max() < 50 * np.finfo(kind).eps
 
 
 def test_restarts_keep_the_bounds_and_the_memory() -> None:

@@ -238,7 +238,9 @@ class Probe:
             both = np.stack([top.vectors[0], vector if vector is not None else top.vectors[-1]])
             basis = np.linalg.qr(both.T)[0].T
             return SharpnessGradient(None, np.inf, np.inf, top, basis, products, 0, how)
-        third = objective.third_checked(w, self._vector(top.vectors[0]), how)
+        e = self._vector(top.vectors[0])
+        product = float(top.values[0]) * e, float(top.residuals[0])
+        third = objective.third_checked(w, e, how, product)
         angle = float(top.residuals[0]) / gap
         return SharpnessGradient(
             third.value, third.error, angle, top, top.vectors[:1], products, third.gradients, third.how

@@ -397,8 +397,19 @@ class Products(Network):
     def third(self, w: Any, u: Any) -> torch.Tensor:
         return self.third_checked(w, u).value
 
-    def third_checked(self, w: Any, u: Any, how: Literal["exact", "difference"] = "exact") -> Third:
+    def third_checked(
+        self,
+        w: Any,
+        u: Any,
+        how: Literal["exact", "difference"] = "exact",
+        product: tuple[torch.Tensor, float] | None = None,
+    ) -> Third:
         """D³ℓ(w)(u, u, ·) and an estimate of its error; see `ravine.torch.third`.
+
+        Parameters
+        ----------
+        product
+            ∇²ℓ(w)u and its error where they are known: then the error of a difference is stated more closely.
 
         Raises
         ------
@@ -406,7 +417,7 @@ class Products(Network):
             If autograd and differences disagree by more than the difference formula's own error, with the layer that
             is suspected.
         """
-        return third_derivative(self, self._vector(w), self._vector(u), how)
+        return third_derivative(self, self._vector(w), self._vector(u), how, product)
 
 
 def _sum(terms: Iterable[torch.Tensor]) -> torch.Tensor:

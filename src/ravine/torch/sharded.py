@@ -333,7 +333,13 @@ class Sharded(Products):
     def third(self, w: Any, u: Any) -> Tensor:
         return self.third_checked(w, u, "difference").value
 
-    def third_checked(self, w: Any, u: Any, how: Literal["exact", "difference"] = "difference") -> Third:
+    def third_checked(
+        self,
+        w: Any,
+        u: Any,
+        how: Literal["exact", "difference"] = "difference",
+        product: tuple[Tensor, float] | None = None,
+    ) -> Third:
         """D³ℓ(w)(u, u, ·) by differences of gradients, with their error.
 
         Raises
@@ -341,7 +347,7 @@ class Sharded(Products):
         ValueError
             If it is asked for by autograd.
         """
-        return super().third_checked(w, u, third_by(self, how))
+        return super().third_checked(w, u, third_by(self, how), product)
 
     def _loss_at(self, parameters: dict[str, Tensor], batch: Any) -> Tensor:
         raise ValueError(f"model: {_WHOLE}")

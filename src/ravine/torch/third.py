@@ -12,9 +12,9 @@ from ravine.torch.network import joined, pull
 if TYPE_CHECKING:
     from ravine.torch.products import Products
 
-# A gradient's rounding in units of ε‖∇ℓ‖. In float32 it was 1 to 315 on nine trained and untrained networks: the first
-# is for choosing steps, the second for stating errors.
-_LIKELY, _LARGEST = 30, 400
+# A gradient's rounding in units of ε‖∇ℓ‖, for choosing steps. In float32 it was 1 to 315 on nine trained and untrained
+# networks, and is more where the gradient is nearly zero; errors are stated by what is measured.
+_LIKELY = 30
 # Three gradients with weights 1, −2, 1.
 _THREE = 6**0.5
 # The most by which the difference formula may be uncertain where it settles anything, relative.
@@ -45,7 +45,11 @@ class Third:
 
 
 def third_derivative(
-    objective: Products, w: torch.Tensor, u: torch.Tensor, how: Literal["exact", "difference"]
+    objective: Products,
+    w: torch.Tensor,
+    u: torch.Tensor,
+    how: Literal["exact", "difference"],
+    product: tuple[torch.Tensor, float] | None = None,
 ) -> Third:
     """D³ℓ(w)(u, u, ·) by autograd, checked by differences of gradients; or by differences only.
 
@@ -53,6 +57,9 @@ def third_derivative(
     rounding and its truncation. Where it does not agree to 8√ε it is made with another step as well: Richardson's
     extrapolation, whose error is known, since the first differences beside autograd's ∇²ℓu tell the gradients'
     rounding. What that cannot settle, differences of products do.
+
+    With ``how="difference"``, Richardson's value and its error; `product`, ∇²ℓ(w)u and the error in it, tells the
+    rounding more closely where it is known.
 
     Raises
     ------
@@ -66,7 +73,7 @@ def third_derivative(
         return Third(torch.zeros_like(u), 0.0, how, 0)
     if how == "difference":
         spent = objective.spent["gradients"]
-        value, error = _by_differences(objective, w, u)
+        value, error = _by_differences(objective, w, u, product)
         return Third(value, error, how, objective.spent["gradients"] - spent)
     if objective.choice.path == "difference":
         raise ValueError("third derivative: this loss has no second derivative by autograd; use how='difference'")
@@ -79,7 +86,7 @@ def third_derivative(
         return Third(exact, gap, "exact", 8)
     pair = _ordered(differences.at(differences.other(first.step, gap)), first)
     value, truncation = _extrapolated(*pair)
-    error = truncation + differences.rounding(*pair, curved)
+    error = truncation + _rounding(*pair, curved)
     gap = float(torch.linalg.vector_norm(exact - value))
     if gap <= 3 * error and error <= _MOST * size:
         return Third(exact, gap + error, "exact", 10)
@@ -115,8 +122,14 @@ def _by_autograd(
     return objective.of_all(third), objective.of_all(product), objective.of_all(g)
 
 
-def _by_differences(objective: Products, w: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Richardson's extrapolation from two steps, the second chosen by what the first shows; and its error."""
+def _by_differences(
+    objective: Products, w: torch.Tensor, u: torch.Tensor, product: tuple[torch.Tensor, float] | None
+) -> tuple[torch.Tensor, float]:
+    """Richardson's extrapolation from two steps, the second chosen by what the first shows; and its error.
+
+    `product`, ∇²ℓ(w)u and its error, tells the rounding. Without it the finer difference's rounding is no larger than
+    what tells it from the coarser one, to which it adds in quadrature; twice that is stated.
+    """
     differences = _Differences(objective, w, u, objective.grad(w))
     first = differences.at(0.25 * differences.precision**0.25 * differences.scale)
     step = differences.step(*(float(torch.linalg.vector_norm(found)) for found in (first.first, first.second)))
@@ -124,8 +137,9 @@ def _by_differences(objective: Products, w: torch.Tensor, u: torch.Tensor) -> tu
         step = first.step / 2
     pair = _ordered(differences.at(step), first)
     value, truncation = _extrapolated(*pair)
+    rounding = _rounding(*pair, *product) if product else 2 * (1 + 1 / _share(*pair)) * truncation
     # Twice: nothing says that the longer step is in the range where truncation goes with its square.
-    return value, 2 * truncation + differences.largest_rounding(*pair)
+    return value, 2 * truncation + rounding
 
 
 @dataclass(frozen=True)
@@ -168,32 +182,20 @@ class _Differences:
             return min(max((step**2 * rounding / gap) ** 0.25, step / 8), step / 2)
         return 2 * step
 
-    def rounding(self, fine: _Difference, coarse: _Difference, curved: torch.Tensor) -> float:
-        """The rounding in Richardson's value, measured.
 
-        The first differences are off ∇²ℓu by what goes with h² and by rounding; what does not go with h² is rounding.
-        """
-        ratio = (coarse.step / fine.step) ** 2
-        left = float(torch.linalg.vector_norm((coarse.first - curved) - ratio * (fine.first - curved)))
-        return _in_extrapolated(left / ratio * fine.step * 2**0.5, fine, coarse)
+def _rounding(fine: _Difference, coarse: _Difference, curved: torch.Tensor, error: float = 0.0) -> float:
+    """The rounding in Richardson's value, measured; `curved` is ∇²ℓu up to `error`.
 
-    def largest_rounding(self, fine: _Difference, coarse: _Difference) -> float:
-        """The same from above, where ∇²ℓu is not known.
-
-        The rounding of the finer difference is no larger than twice what tells it from the coarser one, to which
-        it adds in quadrature.
-        """
-        there = self._slope + fine.step * float(torch.linalg.vector_norm(fine.first))
-        seen = 2 * float(torch.linalg.vector_norm(fine.second - coarse.second))
-        return min(_in_extrapolated(_LARGEST * self.precision * there, fine, coarse), (1 + _share(fine, coarse)) * seen)
+    The first differences are off ∇²ℓu by what goes with h² and by rounding; what does not go with h² is rounding.
+    """
+    ratio = (coarse.step / fine.step) ** 2
+    left = float(torch.linalg.vector_norm((coarse.first - curved) - ratio * (fine.first - curved)))
+    gradient = (left + (ratio - 1) * error) / ratio * fine.step * 2**0.5
+    return (1 + _share(fine, coarse)) * _THREE * gradient / fine.step**2
 
 
 def _share(fine: _Difference, coarse: _Difference) -> float:
     return fine.step**2 / (coarse.step**2 - fine.step**2)
-
-
-def _in_extrapolated(rounding: float, fine: _Difference, coarse: _Difference) -> float:
-    return (1 + _share(fine, coarse)) * _THREE * rounding / fine.step**2
 
 
 def _extrapolated(fine: _Difference, coarse: _Difference) -> tuple[torch.Tensor, float]:
