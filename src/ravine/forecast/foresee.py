@@ -32,11 +32,14 @@ class Forecast:
         constant without the drift).
     horizon
         The step up to which the forecast is to be believed: there real steps from predicted points gave ‖∇ℓ‖ within
-        `tolerance`. Zero if even the first did not.
+        `tolerance`. Zero if even the first did not. Not past `overtaken`.
     checks
         What the forecast was tested with, along ``check``: the step, ‖∇ℓ‖ foreseen and found, and the relative error.
     tolerance
         The relative error of ‖∇ℓ‖ that was allowed.
+    overtaken
+        The step at which λ₁ falls to the next eigenvalue, for SAM; None if it does not. The bounce then passes to
+        another direction, and no test at a predicted point tells when.
     arrival
         The step from which ‖∇ℓ‖ stays within 5 % of the bounce's, for SAM; None if it does not arrive.
     floor
@@ -53,6 +56,7 @@ class Forecast:
     horizon: int
     checks: xr.Dataset
     tolerance: float
+    overtaken: int | None
     arrival: int | None
     floor: float | None
     top: float
@@ -73,10 +77,12 @@ class Forecast:
             return f"to be believed up to its end, step {last}: real steps agree within {self.tolerance:.0%}"
         if self.horizon == 0:
             return "not to be believed: the first real steps already differ"
-        return (
-            f"to be believed up to step {self.horizon} of {last}; further on real steps differ by more than "
-            f"{self.tolerance:.0%}"
+        beyond = (
+            "there λ₁ falls to λ₂, and when the bounce turns is not foreseen"
+            if self.horizon == self.overtaken
+            else f"further on real steps differ by more than {self.tolerance:.0%}"
         )
+        return f"to be believed up to step {self.horizon} of {last}; {beyond}"
 
 
 def forecast(
@@ -147,12 +153,14 @@ def forecast(
     z, velocity = reduced.run(method, steps + FIRST)
     loss = float(objective.value(seen.point))
     run = _dataset(reduced, z[: steps + 2], loss, steps)
+    overtaken = _overtaken(reduced, method, z[: steps + 2])
     believed, checks, spent = 0, table([]), 0
     if check:
-        believed, checks, spent = horizon(objective, method, seen, z, velocity, steps, tolerance)
+        last = steps if overtaken is None else overtaken
+        believed, checks, spent = horizon(objective, method, seen, z, velocity, last, tolerance)
     return Forecast(
-        run, believed, checks, tolerance, _arrival(run, method), _floor(seen, method, loss), float(reduced.top[0]),
-        seen.residual, seen.products, seen.gradients + spent,
+        run, believed, checks, tolerance, overtaken, _arrival(run, method), _floor(seen, method, loss),
+        float(reduced.top[0]), seen.residual, seen.products, seen.gradients + spent,
     )  # fmt: skip
 
 
@@ -186,12 +194,22 @@ def _floor(seen: Measured, method: Method, loss: float) -> float | None:
     return lowest + 0.5 * lam * amplitude**2
 
 
+def _overtaken(reduced: Reduced, method: Method, z: np.ndarray) -> int | None:
+    if not isinstance(method, SAM) or method.rho == 0:
+        return None
+    # The first steps are tested one by one, and are the way to the bounce.
+    for t in range(FIRST, len(z) - 1):
+        if reduced.lead((z[t] + z[t + 1]) / 2) < 0:
+            return t
+    return None
+
+
 def _arrival(run: xr.Dataset, method: Method) -> int | None:
     if not isinstance(method, SAM) or method.rho == 0:
         return None
     lam, norms = run["sharpness"].values, run["grad_norm"].values
     room = 2 * (1 + method.momentum) - method.eta * lam
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         law = np.where(room > 0, method.eta * method.rho * lam**2 / room, np.nan)
         outside = np.flatnonzero(~(np.abs(norms / law - 1) <= _NEAR))
     if outside.size == 0:

@@ -112,7 +112,8 @@ def measure(
     m = krylov.size
     e = np.pad(e, ((0, 0), (0, m - own)))
     p = np.pad(p, ((0, 0), (0, 0), (0, m - p.shape[2])))
-    reduced = Reduced(krylov.projected(), norm * np.eye(m)[0], top, e, p, kappa, np.zeros((m, m)))
+    rival = float(values[-1 - count]) if own > count else -math.inf
+    reduced = Reduced(krylov.projected(), norm * np.eye(m)[0], top, e, p, kappa, np.zeros((m, m)), rival)
     return Measured(reduced, point, krylov.basis[:m], own, float(residuals[-1]), krylov.products, gradients)
 
 

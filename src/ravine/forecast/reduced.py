@@ -7,20 +7,24 @@ With x = Ez the coordinates along the top eigenvectors eᵢ,
 where D³ℓ(eᵢ, eⱼ, ·) = pᵢⱼ + Σ κᵢⱼₖeₖ, pᵢⱼ and the symmetric B orthogonal to the eₖ. With the first three terms only,
 SAM has the same ‖∇ℓ‖ as on the whole quadratic, to the degree of a Gauss quadrature.
 
-**The bend B.** The third-order terms let λ₁ fall along a straight line. But ∇λ₁ changes on the way, by D⁴ℓ(e₁, e₁, d, ·)
-and, as e₁ turns, by 2 Σⱼ D³ℓ(e₁, eⱼ, d) D³ℓ(e₁, eⱼ, ·)/(λ₁−λⱼ), where j runs over all eigenvectors; both are of the same
-order, and the sum is too long to measure. So it is not measured: let d be the place that the third-order model
+**The bend B.** The third-order terms let λ₁ fall along a straight line. But ∇λ₁ changes on the way: after d, by
+D⁴ℓ(e₁, e₁, d, ·) and, as e₁ turns, by 2 Σⱼ D³ℓ(e₁, eⱼ, d) D³ℓ(e₁, eⱼ, ·)/(λ₁−λⱼ), j over all other eigenvectors. Both
+are of the same order, and the sum is too long to measure. So it is not: let d be the place that the third-order model
 predicts, off the eᵢ, and
 
     y = ∇λ₁(w + d) − ∇λ̂₁(d),
 
-the truth less that model, from one more third derivative with the e₁ found there. B = (ydᵀ + dyᵀ)/d² − (d·y) ddᵀ/d⁴ is the
-smallest symmetric matrix with Bd = y (Powell's symmetric form of Broyden's secant). The quartic term then moves
-each top eigenvalue by ½zᵀBz, and ∇λ̂₁ by Bz: at w + d it is the true one, and between the two points the fall of λ₁ is
-right to the second order in d, as by the trapezoid rule. What leaves the small space is dropped: it is orthogonal to ∇λ₁, and would
-change λ₁ at the next order only.
+the truth less that model, from one more third derivative with the e₁ found there. B = (ydᵀ + dyᵀ)/d² − (d·y) ddᵀ/d⁴ is
+the smallest symmetric matrix with Bd = y (Powell's symmetric form of Broyden's secant). The quartic term moves each top
+eigenvalue by ½zᵀBz, and ∇λ̂₁ by Bz: at w + d it is the true one, and the fall of λ₁ on the way there is right to the
+second order in d, as by the trapezoid rule. What of y leaves the small space is dropped: being orthogonal to ∇λ₁, it
+would change λ₁ at the next order only.
 
-What it lacks: D³ℓ between e₁ and the gradient's other directions, eigenvalues beyond the eᵢ that λ₁ may fall to,
+**Overtaking.** λ₁ may fall to the next eigenvalue. From there on the bounce along e₁ is unstable, and passes to another
+direction when what there is of that has grown from nearly nothing: the time is its logarithm divided by a difference of
+eigenvalues, and small errors of the model become large. `lead` says when.
+
+What ℓ̂ lacks: D³ℓ between e₁ and the gradient's other directions, further eigenvalues that λ₁ may fall to,
 D⁴ℓ(e₁, e₁, e₁, e₁), which the bounce feels to the relative order of its width squared, and the fifth order.
 """
 
@@ -47,6 +51,8 @@ class Reduced:
         D³ℓ(eᵢ, eⱼ, ·) off the eₖ and along them, shapes (k, k, m) and (k, k, k).
     bend
         B, shape (m, m).
+    rival
+        The largest eigenvalue that is known and does not move here; −∞ if none.
     """
 
     hessian: np.ndarray
@@ -56,6 +62,7 @@ class Reduced:
     p: np.ndarray
     kappa: np.ndarray
     bend: np.ndarray
+    rival: float
 
     def grad(self, z: np.ndarray) -> np.ndarray:
         """∇ℓ̂(z)."""
@@ -79,6 +86,11 @@ class Reduced:
         """The largest eigenvalue among the top directions at z; NaN where it is not finite."""
         moved = self.block(z)
         return float(np.linalg.eigvalsh(moved)[-1]) if np.isfinite(moved).all() else float("nan")
+
+    def lead(self, z: np.ndarray) -> float:
+        """How far the curvature along e₁ at z is above the others; negative once λ₁ is overtaken."""
+        along = np.diag(self.block(z))
+        return float(along[0] - max(self.rival, along[1:].max(initial=-np.inf)))
 
     def slope(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """∇λ̂₁ at z off the eₖ, and λ̂₁'s eigenvector in terms of the eₖ."""
