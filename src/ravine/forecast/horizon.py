@@ -109,8 +109,8 @@ def horizon(
 def _followed(reduced: Reduced, method: Method, z: np.ndarray, steps: int) -> int:
     """How many of the first steps are followed one by one.
 
-    With momentum SAM swings on its way to the bounce. There small errors of phase are large ones of ‖∇ℓ‖, and pass: they
-    would lie between the tests, which start from predicted points.
+    With momentum SAM swings on its way to the bounce. There small errors of phase are large ones of ‖∇ℓ‖, and pass:
+    they would lie between the tests, which start from predicted points. A way longer than `_LONGEST` is not seen whole.
     """
     if method.momentum == 0 or not isinstance(method, SAM):
         return FIRST

@@ -95,7 +95,7 @@ def measure(
     leading = np.arange(own - 1, own - 1 - count, -1)
     top, e = values[leading], columns[:, leading].T
     p, kappa, gradients = np.zeros((count, count, 0)), np.zeros((count, count, count)), 1
-    if third is not None and krylov.size < krylov.capacity:
+    if third is not None:
         thirds, tops = _thirds(third, point, krylov.vectors(e.T))
         gradients += THIRD * count * (count + 1) // 2
         flat = thirds.reshape(count * count, -1)
