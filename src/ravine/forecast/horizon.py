@@ -13,7 +13,7 @@ from ravine.forecast.reduced import Reduced
 from ravine.methods import GD, SAM, Method, gradient_norm
 from ravine.objectives import Objective
 
-# The first real steps are followed one by one from the point itself; with momentum up to so many, until the bounce.
+# The first real steps are followed one by one from the point itself; SAM's until it bounces, but no more than so many.
 FIRST, _LONGEST = 8, 64
 # Real steps at a predicted point: the first ones let the bounce settle there, the last two are measured.
 _SETTLE, _LOOK = 4, 2
@@ -109,10 +109,11 @@ def horizon(
 def _followed(reduced: Reduced, method: Method, z: np.ndarray, steps: int) -> int:
     """How many of the first steps are followed one by one.
 
-    With momentum SAM swings on its way to the bounce. There small errors of phase are large ones of ‖∇ℓ‖, and pass:
-    they would lie between the tests, which start from predicted points. A way longer than `_LONGEST` is not seen whole.
+    SAM's until it bounces: what turns ∇ℓ to e₁ grows from little, with momentum also by swings, and small errors of its
+    time are large ones of ‖∇ℓ‖, and pass. They would lie between the tests, which start from predicted points. A way
+    longer than `_LONGEST` is not seen whole: the horizon can then be too far.
     """
-    if method.momentum == 0 or not isinstance(method, SAM):
+    if not isinstance(method, SAM) or method.rho == 0:
         return FIRST
     slopes = [reduced.grad(one) for one in z[: min(steps, _LONGEST) + 1]]
     along = [abs(reduced.e[0] @ g) >= _ALONG * gradient_norm(g) for g in slopes]
