@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from ravine import theory
 from ravine.forecast import Forecast, forecast
+from ravine.forecast.reduced import Reduced
 from ravine.methods import GD, SAM, SGD, USAM, Method
 from ravine.objectives import expression, quadratic
 from ravine.simulate import trajectory
@@ -134,3 +136,61 @@ def test_drift_needs_no_third_derivative_on_a_quadratic() -> None:
     seen = call(steps=50, products=20)
     assert (seen.run["sharpness"] == seen.top).all()
     assert seen.horizon == 50
+
+
+@pytest.mark.parametrize("products", [6, 12])
+def test_the_sharpness_gradient_is_measured_again_ahead(products: int) -> None:
+    """λ₁ = 2/(1 + w₂²/2) is far from straight along the way: its slope at the start would give a tenth too much.
+
+    Twelve products are more than the space has directions: the drift is there all the same.
+    """
+    loss = expression("w1**2/(1+w2**2/2) + w3**2/4 + w4**2/8")
+    start, method, steps = [1e-3, 1.0, 1e-3, 1e-3], SAM(eta=0.3, rho=0.05), 500
+    run = trajectory(loss, method, start=start, steps=steps)["w"].values[0]
+    top = 2 / (1 + run[:, 1] ** 2 / 2)
+    seen = forecast(loss, method, w=start, steps=steps, products=products, check=False)
+    assert top[steps] - top[0] < -0.15
+    assert float(seen.run["sharpness"][steps]) - seen.top == pytest.approx(top[steps] - top[0], rel=0.02)
+
+
+def test_where_another_eigenvalue_overtakes_the_horizon_ends() -> None:
+    loss = expression("w1**2/(1+w2**2/2) + 0.62*w3**2 + w4**2/8")
+    start, method = [1e-3, 1.0, 1e-3, 1e-3], SAM(eta=0.3, rho=0.05)
+    run = trajectory(loss, method, start=start, steps=4000)
+    crossing = int(np.argmax(2 / (1 + run["w"].values[0][:, 1] ** 2 / 2) < 1.24))
+    seen = forecast(loss, method, w=start, steps=4000, products=8)
+    assert seen.overtaken == pytest.approx(crossing, rel=0.1)
+    assert seen.horizon == seen.overtaken
+    assert "λ₁ falls to λ₂" in seen.verdict
+    error = np.abs(seen.believed["grad_norm"].values / run["grad_norm"].values[0, : seen.horizon + 1] - 1)
+    assert error.max() <= 0.05
+    # What does not bounce has nothing to pass on.
+    assert forecast(loss, GD(eta=0.3), w=start, steps=4000, products=8).overtaken is None
+
+
+def test_the_small_loss_is_a_function_and_its_gradient() -> None:
+    draw = np.random.default_rng(0)
+    m, k = 5, 2
+    e = np.linalg.qr(draw.standard_normal((m, k)))[0].T
+    off = np.eye(m) - e.T @ e
+    hessian, bend = (part + part.T for part in draw.standard_normal((2, m, m)))
+    p = draw.standard_normal((k, k, m)) @ off
+    kappa = draw.standard_normal((k, k, k))
+    kappa = np.array([np.transpose(kappa, order) for order in itertools.permutations(range(3))]).sum(axis=0)
+    p, bend = p + p.transpose(1, 0, 2), off @ bend @ off
+    small = Reduced(hessian, draw.standard_normal(m), np.array([2.0, 1.0]), e, p, kappa, bend, 0.5)
+    z, h = draw.standard_normal(m), 1e-5
+    slope = [(small.change(z + h * axis) - small.change(z - h * axis)) / (2 * h) for axis in np.eye(m)]
+    assert small.grad(z) == pytest.approx(slope, rel=1e-8)
+    # Off the top directions ∇λ̂₁ is the slope of λ̂₁.
+    d = small.off_top(z)
+    found = [(small.sharpness(d + h * axis) - small.sharpness(d - h * axis)) / (2 * h) for axis in off]
+    assert small.slope(d)[0] == pytest.approx(found, rel=1e-7)
+
+
+def test_every_gradient_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in (GD(eta=0.4), SAM(eta=0.4, rho=0.1), SAM(eta=0.4, rho=0.0), SAM(eta=0.4, rho=0.1, momentum=0.3)):
+        loss, points = quadratic(LAM), []
+        grad = loss.grad
+        monkeypatch.setattr(loss, "grad", lambda w, grad=grad, points=points: points.append(w) or grad(w))
+        assert forecast(loss, method, w=START, steps=100, products=40, drift=False).gradients == len(points)
