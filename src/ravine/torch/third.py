@@ -127,8 +127,8 @@ def _by_differences(
 ) -> tuple[torch.Tensor, float]:
     """Richardson's extrapolation from two steps, the second chosen by what the first shows; and its error.
 
-    `product`, ∇²ℓ(w)u and its error, tells the rounding. Without it the finer difference's rounding is no larger than
-    what tells it from the coarser one, to which it adds in quadrature; twice that is stated.
+    The finer difference's rounding is no larger than what tells it from the coarser one, to which it adds in
+    quadrature; twice that is stated, or less where `product`, ∇²ℓ(w)u and its error, tells it more closely.
     """
     differences = _Differences(objective, w, u, objective.grad(w))
     first = differences.at(0.25 * differences.precision**0.25 * differences.scale)
@@ -137,7 +137,9 @@ def _by_differences(
         step = first.step / 2
     pair = _ordered(differences.at(step), first)
     value, truncation = _extrapolated(*pair)
-    rounding = _rounding(*pair, *product) if product else 2 * (1 + 1 / _share(*pair)) * truncation
+    rounding = 2 * (1 + 1 / _share(*pair)) * truncation
+    if product is not None:
+        rounding = min(rounding, _rounding(*pair, *product))
     # Twice: nothing says that the longer step is in the range where truncation goes with its square.
     return value, 2 * truncation + rounding
 
