@@ -171,6 +171,9 @@ class _Differences:
         largest = 0.1 * self.scale
         if size == 0:
             return largest
+        if self._slope <= self.precision**0.5 * curvature * self.scale:
+            # At a minimum: the gradient, nearly zero, does not tell its rounding.
+            return min(self.precision**0.25 * self.scale, largest)
         reach = 12 * (curvature / (2 * size)) ** 2 * _LIKELY * self.precision / size
         # The slope's rounding, and that of the gradient which the step itself makes, h·curvature.
         step = max((reach * self._slope) ** 0.25, (reach * curvature) ** (1 / 3))
