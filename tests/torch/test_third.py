@@ -81,3 +81,26 @@ def test_the_products_that_chose_the_path_are_lanczos_first_ones() -> None:
     pairs = probe.top_eigenpairs(1, 1e-6)
     assert len(made) == pairs.products - 2
     assert set(made) == {"retained"}
+
+
+def test_nothing_is_kept_over_a_change_of_modes_or_buffers() -> None:
+    torch.manual_seed(0)
+    model = CASES["convolutional"][0]().double()
+    probe = Probe(model, entropy, images()[:1])
+    u = torch.randn_like(probe.objective.start)
+    seen = []
+    for change in (model.train, model.eval, lambda: [b.mul_(1.5) for b in model.buffers() if b.is_floating_point()]):
+        change()
+        fresh = Probe(model, entropy, images()[:1]).objective
+        w = fresh.start
+        assert torch.equal(probe.objective.hvp(w, u), fresh.hvp(w, u))
+        assert torch.equal(probe.objective.grad(w), fresh.grad(w))
+        seen.append(float(torch.linalg.vector_norm(fresh.grad(w))))
+    assert len(set(seen)) == 3
+
+
+def test_differences_that_rounding_drowns_accuse_nobody() -> None:
+    model, loss, held = trained("convolutional", 1000, 0)
+    choice = Probe(model, loss, held).choice
+    assert choice.path == "difference"
+    assert "rounding" in choice.reason

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -119,6 +120,7 @@ class Products(Network):
         self._choice: Choice | None = None
         self._error: float | None = None
         self._made: list[_Made] = []
+        self._state: Any = None
         self._order: dict[int, int] = {}
         self._kinks: list[str] = []
         self.spent = {"gradients": 0, "products": 0}
@@ -199,6 +201,7 @@ class Products(Network):
     def choice(self) -> Choice:
         """The path of products, chosen when first needed."""
         if self._choice is None:
+            self._refresh()
             self._choice = self._choose(self.start)
         return self._choice
 
@@ -206,8 +209,17 @@ class Products(Network):
         """Let go of the retained graphs, and of what was made with them."""
         self._kept, self._made = None, []
 
+    def _refresh(self) -> None:
+        """Let go of what was made in other modes of the modules, or with buffers that have changed since."""
+        buffers = tuple((id(buffer), buffer._version) for buffer in self.model.buffers())
+        state = tuple(module.training for module in self.model.modules()), buffers
+        if state != self._state:
+            self.release()
+            self._state = state
+
     def grad(self, w: Any) -> torch.Tensor:
         w = self._vector(w)
+        self._refresh()
         if self._kept is not None and torch.equal(self._kept[0], w):
             return self.of_all(_sum(graph.weight * joined(graph.gradients) for graph in self._kept[1]))
         self.spent["gradients"] += 1
@@ -216,6 +228,7 @@ class Products(Network):
     def hvp(self, w: Any, u: Any) -> torch.Tensor:
         self.spent["products"] += 1
         w, u = self._vector(w), self._vector(u)
+        self._refresh()
         path = self.choice.path
         for made in self._made:
             if torch.equal(made.u, u) and torch.equal(made.w, w):
@@ -293,6 +306,7 @@ class Products(Network):
 
     def graphs(self, w: torch.Tensor) -> Iterator[Graph]:
         """The gradient at w with its graph, one a batch: kept until another point is asked for, or made one by one."""
+        self._refresh()
         if self.choice.path != "retained":
             self.release()
             yield from (self._graph(w, k) for k in range(len(self.batches)))
@@ -320,21 +334,10 @@ class Products(Network):
             held[storage.data_ptr()] = storage.nbytes()
             return (tensor,)
 
-        made: list[_Made] = []
         try:
             with torch.autograd.graph.saved_tensors_hooks(pack, itemgetter(0)):
                 graph = self._graph(w, 0)
-
-            def product(u: torch.Tensor, graph: Graph = graph) -> torch.Tensor:
-                image = joined(pull(graph.gradients, graph.leaves, self.parts(u), retain_graph=True))
-                made.append(_Made(w, u.clone(), image))
-                return image
-
-            # Lanczos's own start and its second vector: that one responds strongly, whatever the dimension, and a
-            # search from here makes these two products first.
-            krylov = Krylov(product, random_start(w.numel(), 0, w), 2, np.random.default_rng(0))
-            for _ in range(krylov.capacity):
-                krylov.step()
+            made = self._first_products(w, graph)
         except (NotImplementedError, RuntimeError) as error:
             return Choice("difference", 0, f"no second derivative by autograd ({_brief(error)})", {})
         if not self._kinks:
@@ -365,21 +368,44 @@ class Products(Network):
         best = min(seconds, key=lambda path: seconds[path])
         return Choice(best, total, f"the graph would hold {total} bytes, more than {self._memory}; measured", seconds)
 
+    def _first_products(self, w: torch.Tensor, graph: Graph) -> list[_Made]:
+        """The products of Lanczos's own start and of its second vector, with which a search from here begins.
+
+        The second responds strongly, whatever the dimension: it is what the path is judged by.
+        """
+        made: list[_Made] = []
+
+        def product(u: torch.Tensor) -> torch.Tensor:
+            image = joined(pull(graph.gradients, graph.leaves, self.parts(u), retain_graph=True))
+            made.append(_Made(w, u.clone(), image))
+            return image
+
+        krylov = Krylov(product, random_start(w.numel(), 0, w), 2, np.random.default_rng(0))
+        for _ in range(krylov.capacity):
+            krylov.step()
+        return made
+
     def _disagreement(self, made: _Made, slope: torch.Tensor) -> str | None:
-        """What to say if autograd's product is not the derivative of its gradient, on the first batch.
+        """What to say if autograd's product is not seen to be the derivative of its gradient, on the first batch.
 
         A hand-written backward pass that is not differentiable may lose a part of the second derivative in silence.
-        The step is short, for truncation grows with it; a longer and a shorter one are tried before judgement.
+        The step is short, for truncation grows with it; a longer and a shorter one are tried before judgement. Where
+        their differences are no nearer to each other than to the product, it is they that are wrong, by rounding or
+        truncation: then nothing is seen.
         """
         size = float(torch.linalg.vector_norm(made.image))
-        least = math.inf
+        gaps: list[float] = []
+        differences: list[torch.Tensor] = []
         for factor in (1.0, 8.0, 0.125):
             h = factor * torch.finfo(made.w.dtype).eps ** 0.5 * self.scale(made.w)
-            difference = (self._first_gradient(made.w + h * made.u) - slope) / h
-            least = min(least, float(torch.linalg.vector_norm(made.image - difference)) / max(size, 1e-300))
-            if least <= 0.02:
+            differences.append((self._first_gradient(made.w + h * made.u) - slope) / h)
+            gaps.append(float(torch.linalg.vector_norm(made.image - differences[-1])) / max(size, 1e-300))
+            if gaps[-1] <= 0.02:
                 return None
-        return f"autograd's second derivative disagrees with differences of gradients by {least:.2g}"
+        spread = min(float(torch.linalg.vector_norm(one - other)) for one, other in combinations(differences, 2))
+        if spread > 0.5 * min(gaps) * size:
+            return "differences of gradients, which rounding drowns here, do not confirm autograd's second derivative"
+        return f"autograd's second derivative disagrees with differences of gradients by {min(gaps):.2g}"
 
     def _first_gradient(self, w: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():

@@ -76,7 +76,10 @@ def third_derivative(
         value, error = _by_differences(objective, w, u, product)
         return Third(value, error, how, objective.spent["gradients"] - spent)
     if objective.choice.path == "difference":
-        raise ValueError("third derivative: this loss has no second derivative by autograd; use how='difference'")
+        reason = objective.choice.reason
+        raise ValueError(
+            f"third derivative: products are differences of gradients here ({reason}); use how='difference'"
+        )
     exact, curved, g = _by_autograd(objective, w, u)
     differences = _Differences(objective, w, u, g)
     size = float(torch.linalg.vector_norm(exact))
