@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_probe_runs import squares, task
 from torch import nn
 
 from ravine.theory.edge import sam_edge
@@ -26,31 +27,13 @@ def _quiet() -> None:
     torch.manual_seed(0)
 
 
-def squares(model: nn.Module, batch: Any) -> torch.Tensor:
-    return ((model(batch[0]) - batch[1]) ** 2).sum(dim=-1).mean()
-
-
 @pytest.fixture(scope="module")
 def minimum() -> tuple[dict[str, torch.Tensor], Any, float]:
     """A network's weights at a minimum with loss zero, the data, and η = 0.4/λ₁."""
     torch.manual_seed(0)
-    x = torch.randn(12, 4, dtype=torch.float64)
-    with torch.no_grad():
-        y = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double()(x)
-    model = network()
-    optimizer = torch.optim.LBFGS(
-        model.parameters(), max_iter=2000, line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=0
-    )
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = squares(model, (x, y))
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    top = Probe(model, squares, [(x, y)]).top_eigenpairs(1, 1e-8).values[0]
-    return deepcopy(model.state_dict()), (x, y), 0.4 / float(top)
+    model, loss, batches = task()
+    top = Probe(model, loss, batches).top_eigenpairs(1, 1e-8).values[0]
+    return deepcopy(model.state_dict()), batches[0], 0.4 / float(top)
 
 
 def network(*extra: nn.Module) -> nn.Sequential:

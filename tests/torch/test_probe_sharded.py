@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import sharded_processes as worker
 import torch
-from filelock import FileLock
+from processes import Results, results
 
 from ravine.methods import SAM as SAM_RULE
 from ravine.torch import Probe
 from ravine.torch.products import Products
 
-Results = Callable[[str], list[Any]]
-
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Results:
-    """Both processes' results of a case; the two run all cases one after the other, once for all workers."""
-    out = tmp_path_factory.mktemp("sharded")
-    if "PYTEST_XDIST_TESTRUNUID" in os.environ:
-        out = tmp_path_factory.getbasetemp().parent / f"sharded-{os.environ['PYTEST_XDIST_TESTRUNUID']}"
-        out.mkdir(exist_ok=True)
-    with FileLock(out / "lock"):
-        if not (out / "1.pt").exists():
-            _start(out)
-    results = [torch.load(out / f"{rank}.pt", weights_only=False) for rank in range(2)]
-    return lambda case: [result[case] for result in results]
-
-
-def _start(out: Path) -> None:
-    (out / "rendezvous").unlink(missing_ok=True)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, worker.__file__, str(rank), str(out / "rendezvous"), str(out)],
-            stderr=subprocess.STDOUT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    outputs = [p.communicate(timeout=400)[0] for p in processes]
-    assert [p.returncode for p in processes] == [0, 0], "\n".join(outputs)
+def run(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Both processes' results of a case; the two run all cases one after the other."""
+    return results(worker.__file__, tmp_path_factory, weights_only=False)
 
 
 def joined() -> list[Any]:

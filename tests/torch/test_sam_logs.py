@@ -1,0 +1,129 @@
+"""Diagnostics are what they say, and logs hold them."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any
+
+import pytest
+import torch
+from loops import batch, closure_of, loss_of, network, sgd
+
+from ravine.torch import SAM, sam
+
+
+def test_logs(tmp_path):
+    class Writer:
+        def __init__(self):
+            self.rows = []
+
+        def add_scalar(self, name, value, step):
+            self.rows.append((name, value, step))
+
+    x, y = batch()
+    path, writer = tmp_path / "run.csv", Writer()
+    opt: Any = None
+    for _ in range(2):
+        model = network()
+        opt = SAM(sgd(model), rho=0.1)
+        opt.log_to(path)
+        opt.log_to(writer, every=2, prefix="t")
+        for _ in range(4):
+            opt.step(closure_of(opt, model, x, y))
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == list("12341234")
+    assert rows[0]["bounce"] == ""
+    assert float(rows[3]["bounce"]) == opt.last.bounce
+    assert float(rows[7]["loss_gap"]) == opt.last.loss_gap
+    assert {step for _, _, step in writer.rows} == {2, 4}
+    assert ("t/cosine", opt.last.cosine, 4) in writer.rows
+    path.write_text("a,b\n")
+    with pytest.raises(ValueError, match="another file"):
+        opt.log_to(path)
+    with pytest.raises(ValueError, match="SummaryWriter"):
+        opt.log_to(3)
+    with pytest.raises(ValueError, match="n ≥ 1"):
+        opt.log_to(path, every=0)
+
+
+def test_diagnostics_are_what_they_say():
+    """Each against its definition, from passes run by hand."""
+    torch.manual_seed(0)
+    x, y = batch()
+    model = network()
+    opt = SAM(sgd(model), rho=0.3)
+    previous = None
+    for _ in range(4):
+        w = [p.detach().clone() for p in model.parameters()]
+        loss = loss_of(model, x, y)
+        g = torch.autograd.grad(loss, list(model.parameters()))
+        norm = torch.cat([t.reshape(-1) for t in g]).norm()
+        with torch.no_grad():
+            for p, t in zip(model.parameters(), g, strict=True):
+                p.add_(0.3 * t / norm)
+        above = loss_of(model, x, y)
+        g_sam = torch.cat([t.reshape(-1) for t in torch.autograd.grad(above, list(model.parameters()))])
+        with torch.no_grad():
+            for p, t in zip(model.parameters(), w, strict=True):
+                p.copy_(t)
+        opt.step(closure_of(opt, model, x, y))
+        flat_g = torch.cat([t.reshape(-1) for t in g])
+        expected = {
+            "loss": loss,
+            "loss_ascended": above,
+            "loss_gap": above - loss,
+            "grad_norm": norm,
+            "sam_grad_norm": g_sam.norm(),
+            "cosine": torch.cosine_similarity(flat_g, g_sam, 0),
+            "radius": torch.tensor(0.3),
+        }
+        for name, value in expected.items():
+            assert getattr(opt.last, name) == pytest.approx(value.item(), rel=1e-7), name
+        bounce = opt.last.bounce
+        if previous is not None:
+            assert bounce == pytest.approx(torch.cosine_similarity(previous, g_sam, 0).item(), rel=1e-9)
+        else:
+            assert bounce is None
+        previous = g_sam
+        assert opt.last.passes == 2
+    assert opt.passes == 8
+    with pytest.raises(AttributeError, match="it has step"):
+        _ = opt.last.sharpness
+
+
+def test_figures_that_nobody_reads_are_no_longer_computed(monkeypatch):
+    monkeypatch.setattr(sam, "PATIENCE", 5)
+    x, y = batch()
+    model = network()
+    opt = SAM(sgd(model), rho=0.3)
+    known = []
+    for t in range(30):
+        opt.step(closure_of(opt, model, x, y))
+        known.append("cosine" in opt.last._raw)
+        if t in (3, 20):
+            _ = opt.last.cosine
+    # Five unread steps and it stops; a reading that finds nothing brings the next step's back.
+    assert known == [True] * 9 + [False] * 12 + [True] * 5 + [False] * 4
+    for watch in (True, False):
+        opt = SAM(sgd(model), rho=0.3, watch=watch)
+        for _ in range(8):
+            opt.step(closure_of(opt, model, x, y))
+        assert ("cosine" in opt.last._raw) == watch
+
+
+def test_tensorboard_reads_what_was_logged(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    x, y = batch()
+    model = network()
+    opt = SAM(sgd(model), rho=0.1)
+    with SummaryWriter(tmp_path) as writer:
+        opt.log_to(writer)
+        for _ in range(3):
+            opt.step(closure_of(opt, model, x, y))
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [event.step for event in events.Scalars("sam/grad_norm")] == [1, 2, 3]
+    assert events.Scalars("sam/bounce")[-1].value == pytest.approx(opt.last.bounce, rel=1e-6)
