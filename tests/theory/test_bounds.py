@@ -178,8 +178,8 @@ def test_bounds_agree_with_the_ledger():
     pytest.importorskip("flint")
     from ravine.claims.law import Law
     from ravine.claims.numbers import Floats
-    from ravine.claims.statements.alignment import corrected_count, printed_count
     from ravine.claims.statements.potential import sharp_visits
+    from ravine.claims.statements.theorems import corrected_count, printed_count
 
     at = {"lam": (1.0, 0.7, 0.6), "eta": 0.3, "rho": 0.8}
     law, other = bounds.spectrum(at["lam"], 0.3, 0.8), Law(at, Floats())
