@@ -134,7 +134,12 @@ def forecast_figure(run: xr.Dataset, horizon: int, eta: float) -> Figure:
         if horizon < last:
             ax.axvspan(horizon, last, color="#eeeeee", zorder=0, label="past the horizon")
         ax.set(xlabel="step", title=title)
-    axes[2].axhline(2 / eta, color="black", linewidth=0.9, linestyle="--", label="2/η")
+    low, high = axes[2].get_ylim()
+    if 2 / eta <= high + 3 * max(high - low, high / 3):
+        axes[2].axhline(2 / eta, color="black", linewidth=0.9, linestyle="--", label="2/η")
+    else:
+        # On the axis it would press the curve flat.
+        axes[2].plot([], [], color="black", linewidth=0.9, linestyle="--", label=f"2/η = {2 / eta:.3g}, far above")
     axes[2].legend(fontsize=8)
     return figure
 
