@@ -14,8 +14,9 @@ import pytest
 from ravine.torch import SAM
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+LEAVING = Path(__file__).with_name("leaving.py")
 ALONE = [sys.executable]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(LEAVING)]
 
 
 def run(launcher: list[str], *words: str) -> str:
