@@ -1,7 +1,7 @@
 """Runs an example as its own command would, and leaves without the interpreter's end.
 
-Gloo's threads may outlive the process group and abort the interpreter while it ends (pytorch issue 190489): seen once
-in some thousand runs, after the example had printed all it had to say.
+Gloo's threads may outlive the process group and abort the interpreter while it ends (pytorch issue 190489): seen once,
+after the example had printed all it had to say.
 """
 
 from __future__ import annotations
