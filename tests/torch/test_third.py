@@ -97,10 +97,3 @@ def test_nothing_is_kept_over_a_change_of_modes_or_buffers() -> None:
         assert torch.equal(probe.objective.grad(w), fresh.grad(w))
         seen.append(float(torch.linalg.vector_norm(fresh.grad(w))))
     assert len(set(seen)) == 3
-
-
-def test_differences_that_rounding_drowns_accuse_nobody() -> None:
-    model, loss, held = trained("convolutional", 1000, 0)
-    choice = Probe(model, loss, held).choice
-    assert choice.path == "difference"
-    assert "rounding" in choice.reason

@@ -18,8 +18,56 @@ _KINKS = (
 )  # fmt: skip
 
 
-class Mended(TorchFunctionMode):
-    """Layer norm, batch norm and instance norm from elementary operations, while the block runs.
+# Their derivative is a probability less one or less a half, or the like: in the loss, near its minimum, little is left.
+_LOG_LIKELIHOODS = frozenset({
+    functional.cross_entropy, functional.log_softmax, torch.log_softmax, torch.Tensor.log_softmax,
+    functional.binary_cross_entropy_with_logits, torch.binary_cross_entropy_with_logits, functional.logsigmoid,
+    functional.soft_margin_loss, functional.multilabel_soft_margin_loss,
+})  # fmt: skip
+# What a loss of one's own may take such a probability from or to.
+_SATURATING = (
+    "SoftmaxBackward", "SigmoidBackward", "TanhBackward", "ErfBackward", "ExpBackward", "LogBackward", "Log1PBackward",
+    "Log2Backward", "Log10Backward", "LogitBackward", "LogsumexpBackward", "LogaddexpBackward", "XlogyBackward",
+    "BinaryCrossEntropyBackward",
+)  # fmt: skip
+# On a device without float64 torch's own, too.
+_LEFT_ALONE = (
+    "LogSoftmaxBackward",
+    "BinaryCrossEntropyWithLogitsBackward",
+    "LogSigmoidBackward",
+    "SoftMarginLossBackward",
+)
+_PRODUCTS = ("MmBackward", "AddmmBackward", "BmmBackward", "BaddbmmBackward", "MvBackward", "ConvolutionBackward")
+
+
+class LogLikelihoods(TorchFunctionMode):
+    """Log-likelihoods of float32 logits in float64, while the block runs.
+
+    The derivative by a logit is p − 1. In float32 it keeps ε/(1 − p) digits, which at a small loss leaves few in the
+    gradient and in Hessian products, though logits and parameters hold them all.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _LOG_LIKELIHOODS:
+            return _in_double(func, args, kwargs)
+        return func(*args, **kwargs)
+
+
+def _in_double(func: Any, args: Any, kwargs: Any) -> torch.Tensor:
+    x = args[0] if args else kwargs["input"]
+    if x.dtype != torch.float32 or x.device.type == "mps":  # which has no float64
+        return func(*args, **kwargs)
+    wide, named = map(_wide, args), {name: _wide(value) for name, value in kwargs.items()}
+    return func(*wide, **named).to(x.dtype)
+
+
+def _wide(value: Any) -> Any:
+    return value.double() if isinstance(value, torch.Tensor) and value.dtype == torch.float32 else value
+
+
+class Mended(LogLikelihoods):
+    """Layer norm, batch norm and instance norm from elementary operations too, while the block runs.
 
     Autograd's third derivative through the fused forms of current torch is wrong, in silence; through these it is
     right. Running statistics are read, never written.
@@ -44,7 +92,7 @@ class Mended(TorchFunctionMode):
             return self._batch_norm(*args, **kwargs)
         if func is functional.instance_norm:
             return _instance_norm(*args, **kwargs)
-        return func(*args, **kwargs)
+        return super().__torch_function__(func, types, args, kwargs)
 
     def _batch_norm(
         self,
@@ -110,14 +158,25 @@ def _instance_norm(
 
 def kinks(loss: torch.Tensor) -> list[str]:
     """Names of the operations in a loss's graph that are not twice differentiable everywhere."""
+    return _operations(loss, _KINKS, ())
+
+
+def saturating(loss: torch.Tensor) -> list[str]:
+    """Names of the operations after the last matrix product that may lose digits where the loss is small."""
+    narrow = loss.device.type == "mps"
+    return _operations(loss, _SATURATING + (_LEFT_ALONE if narrow else ()), _PRODUCTS)
+
+
+def _operations(loss: torch.Tensor, names: tuple[str, ...], until: tuple[str, ...]) -> list[str]:
+    """Those of these operations that lie in a loss's graph, looked for down to the operations `until`."""
     seen, found, waiting = set(), set(), [loss.grad_fn]
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
+        if node is None or node in seen or type(node).__name__.startswith(until):
             continue
         seen.add(node)
         name = type(node).__name__
-        if name.startswith(_KINKS):
+        if name.startswith(names):
             found.add(name.split("Backward")[0].lower())
         waiting.extend(before for before, _ in node.next_functions)
     return sorted(found)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ravine.torch.distributed import fsdp_modules, layout, local
-from ravine.torch.layers import BatchNormMode, kinks
+from ravine.torch.layers import BatchNormMode, LogLikelihoods, kinks
 from ravine.torch.network import LossFunction, _counts
 from ravine.torch.products import Choice, KinkWarning, Path, Products
 from ravine.torch.second_pass import beside_training
@@ -238,7 +238,7 @@ class Sharded(Products):
 
     @contextmanager
     def _manner(self, batch: Any) -> Iterator[None]:
-        """Batch norms as asked, randomness of this batch, and buffers that are put back."""
+        """Batch norms as asked, log-likelihoods in float64, this batch's randomness, and buffers that are put back."""
         norms = [m for m in self.model.modules() if isinstance(m, _BatchNorm)] if self._batchnorm is not None else []
         modes = [m.training for m in norms]
         devices = [p.device for p in self.model.parameters() if p.device.type == "cuda"][:1]
@@ -248,6 +248,7 @@ class Sharded(Products):
             with (
                 kept_buffers(self.model),
                 beside_training(),
+                LogLikelihoods(),
                 torch.random.fork_rng(devices=devices, enabled=self._seed is not None),
             ):
                 if self._seed is not None:
