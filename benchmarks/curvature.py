@@ -8,6 +8,7 @@ Run with ``python benchmarks/curvature.py``.
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -185,15 +186,18 @@ def side_by_side(problem: Problem, steps: int) -> None:
                 f"error {abs(value / exact.values[0] - 1):.1e}{memory(row, problem):8.0f} MiB"
             )
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.01)
-    probe.top_eigenpairs(1, TOL)
-    spent = []
+    last = probe.top_eigenpairs(1, TOL)
+    spent, turned = [], []
     for _ in range(5):
         for _ in range(10):
             optimizer.zero_grad()
             loss_fn(problem.model, problem.batch).backward()
             optimizer.step()
-        spent.append(probe.top_eigenpairs(1, TOL, warm=True, target="values").products)
-    print(f"  warm-started every 10 steps of SGD, products: {spent}", flush=True)
+        now = probe.top_eigenpairs(1, TOL, warm=True, target="values")
+        spent.append(now.products)
+        turned.append(f"{abs(float(now.vectors[0] @ last.vectors[0])):.2f}")
+        last = now
+    print(f"  warm-started every 10 steps of SGD, products: {spent}; |cos| with the vector before: {', '.join(turned)}")
 
 
 def set_up() -> None:
@@ -206,6 +210,7 @@ def main() -> None:
     for steps in STATES:
         for problem in problems(steps):
             side_by_side(problem, steps)
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,8 @@ from array_api_compat import array_namespace, to_device
 
 Array = Any
 Apply = Callable[[Array], Array]
+# The most entries of a random vector that is held after its use.
+_HELD = 2**22
 
 
 class Krylov:
@@ -78,9 +82,10 @@ class Krylov:
         known = self.basis[: j + 1]
         coefficients, after = np.zeros(j + 1), before
         # First along the last two vectors: without restarts nearly all lies there, and one pass over all then suffices.
-        for since in (max(0, j - 1), 0, 0, 0):
+        for k, since in enumerate((max(0, j - 1), 0, 0, 0)):
             part = known[since:] @ w
-            w = w - part @ known[since:]
+            # Then in place, which spares a vector's memory; the first time it may be the operator's own.
+            w = w - part @ known[since:] if k == 0 else operator.isub(w, part @ known[since:])
             coefficients[since:] += _numpy(part)
             after = float(xp.linalg.vector_norm(w))
             # Enough when the vector did not shrink: then nothing along the basis is left but rounding.
@@ -106,7 +111,8 @@ class Krylov:
             after = float(xp.linalg.vector_norm(w))
         else:
             self.lower[j + 1, j] = after
-        self.basis[j + 1] = w / after
+        self.basis[j + 1] = w
+        self.basis[j + 1] /= after
 
     def insert(self, v: Array) -> bool:
         """Go on from v, as far as it lies outside the space, in place of the last residual; False if it does not.
@@ -170,8 +176,15 @@ def random_start(dimension: int, seed: int, like: Array) -> Array:
     """A vector uniform on the sphere, in the library, precision and device of `like`."""
     xp = array_namespace(like)
     kind = np.float32 if like.dtype == xp.float32 else np.float64
+    draw = _drawn if dimension <= _HELD else _drawn.__wrapped__
+    return xp.asarray(draw(dimension, seed, kind), dtype=like.dtype, device=like.device, copy=True)
+
+
+# The first vector of a search is asked for by who prepares the search, too, and takes as long as half a product.
+@functools.lru_cache(maxsize=1)
+def _drawn(dimension: int, seed: int, kind: type[np.floating]) -> np.ndarray:
     v = np.random.default_rng([seed, dimension]).standard_normal(dimension, dtype=kind)
-    return xp.asarray(v / np.linalg.norm(v), dtype=like.dtype, device=like.device)
+    return v / np.linalg.norm(v)
 
 
 def _numpy(array: Array) -> np.ndarray:
