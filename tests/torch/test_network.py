@@ -18,12 +18,6 @@ from ravine.simulate import ensemble, trajectory
 from ravine.torch import Network, network
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
 def mean_squares(model: nn.Module, batch: Any) -> torch.Tensor:
     return ((model(batch[0]) - batch[1]) ** 2).sum(dim=-1).mean()
 

@@ -17,12 +17,6 @@ from ravine.torch.layers import Mended
 from ravine.torch.products import KinkWarning, Products
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
 def squares(model: nn.Module, batch: Any) -> torch.Tensor:
     return ((model(batch[0]) - batch[1]) ** 2).sum(dim=-1).mean()
 

@@ -17,14 +17,9 @@ from torch.nn import functional
 from ravine.spectrum import Eigenpairs
 from ravine.torch import Probe
 from ravine.torch.layers import LogLikelihoods
+from ravine.torch.rounding import in_double
 
 Loss = Callable[[Any, Any], torch.Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 def classes(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -176,7 +171,7 @@ def test_frozen_parameters_buffers_and_nested_batches_are_measured_in_float64_to
     model.eval()
     nested = [{"data": {"x": x}, "y": y} for x, y in held]
     probe = Probe(model, loss, nested)
-    wide = probe.objective._in_double(torch.ones(probe.objective.dimension))
+    wide = in_double(probe.objective, torch.ones(probe.objective.dimension))
     exact = Probe(copy.deepcopy(model).double(), OWN["softmax"], _double(held)).objective
     true = exact.hvp(exact.start, torch.ones(exact.dimension))
     assert torch.allclose(wide.double(), true, rtol=1e-6, atol=1e-7 * float(true.norm()))

@@ -19,12 +19,6 @@ from ravine.theory.edge import sam_edge
 from ravine.torch import Probe
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
 class PlainSAM(torch.optim.Optimizer):
     """SAM with a closure, in ten lines."""
 

@@ -21,12 +21,6 @@ RHO = 0.01
 Step = Callable[[], Any]
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
 @pytest.fixture(scope="module")
 def minimum() -> tuple[dict[str, torch.Tensor], Any, float]:
     """A network's weights at a minimum with loss zero, the data, and η = 0.4/λ₁."""

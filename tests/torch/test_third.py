@@ -12,11 +12,6 @@ from torch import nn
 from ravine.torch import Probe, network
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    torch.set_num_threads(1)
-
-
 def trained(name: str, steps: int, seed: int) -> tuple[nn.Module, Any, Any]:
     make, loss, batches = CASES[name]
     torch.manual_seed(seed)

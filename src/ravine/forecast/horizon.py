@@ -19,6 +19,8 @@ FIRST, _LONGEST = 8, 64
 _SETTLE, _LOOK = 4, 2
 # Later tests start from points that are themselves foreseen: they are held to this part of the tolerance.
 _CAUTION = 0.5
+# Where the way to the bounce is longer than what is followed, that must be foreseen to this part of the tolerance.
+_UNSEEN = 0.1
 # |cos| of ∇ℓ with e₁ in the bounce.
 _ALONG = 0.99
 
@@ -41,7 +43,7 @@ def horizon(
     """
     reduced, lift = measured.reduced, measured.lift
     values, columns = np.linalg.eigh(reduced.hessian)
-    first = _followed(reduced, method, z, steps)
+    first, whole = _followed(reduced, method, z, steps)
     gradients = 0
     records: list[tuple[int, float, float, float]] = []
 
@@ -88,7 +90,8 @@ def horizon(
 
     nowhere = array_namespace(measured.point).zeros_like(measured.point)
     agreed, motion = look(0, nowhere)
-    if agreed < min(first, steps):
+    unseen = not whole and records[0][-1] > _UNSEEN * tolerance
+    if agreed < min(first, steps) or unseen:
         return agreed, table(records), gradients
     at, moved, good, bad = 0, nowhere, min(first, steps), None
     for t in sorted({*(2**k for k in range(3, steps.bit_length()) if first <= 2**k <= steps), steps}):
@@ -106,19 +109,22 @@ def horizon(
     return good, table(records), gradients
 
 
-def _followed(reduced: Reduced, method: Method, z: np.ndarray, steps: int) -> int:
-    """How many of the first steps are followed one by one.
+def _followed(reduced: Reduced, method: Method, z: np.ndarray, steps: int) -> tuple[int, bool]:
+    """How many of the first steps are followed one by one, and whether the way to the bounce is among them.
 
     SAM's until it bounces: what turns ∇ℓ to e₁ grows from little, with momentum also by swings, and small errors of its
-    time are large ones of ‖∇ℓ‖, and pass. They would lie between the tests, which start from predicted points. A way
-    longer than `_LONGEST` is not seen whole: the horizon can then be too far.
+    time are large ones of ‖∇ℓ‖, and pass. They would lie between the tests, which start from predicted points. So where
+    momentum swings on after `_LONGEST` steps, nothing is claimed beyond them unless they are foreseen ten times as well.
     """
     if not isinstance(method, SAM) or method.rho == 0:
-        return FIRST
+        return FIRST, True
     slopes = [reduced.grad(one) for one in z[: min(steps, _LONGEST) + 1]]
     along = [abs(reduced.e[0] @ g) >= _ALONG * gradient_norm(g) for g in slopes]
     settled = (t for t in range(FIRST, len(along)) if along[t] and along[t - 1])
-    return next(settled, max(FIRST, len(along) - 1))
+    arrived = next(settled, None)
+    if arrived is not None:
+        return arrived, True
+    return max(FIRST, len(along) - 1), method.momentum == 0
 
 
 def table(records: list[tuple[int, float, float, float]]) -> xr.Dataset:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ravine.spectrum import Krylov, random_start
+from ravine.torch import rounding
 from ravine.torch.layers import BatchNormMode, Mended, kinks, saturating
 from ravine.torch.network import LossFunction, Network, joined, pull
 from ravine.torch.third import Third, third_derivative
@@ -197,32 +198,8 @@ class Products(Network):
         w = self.start
         # At another point near a minimum it may be a hundred times as large.
         if self._error is None or not torch.equal(self._error[0], w):
-            self._error = w, self._precision(self.choice.path)
+            self._error = w, rounding.relative_error(self)
         return self._error[1]
-
-    def _precision(self, path: Path) -> float:
-        eps = torch.finfo(self.start.dtype).eps
-        if path == "difference":
-            # At its best step it loses a third of the digits, and more where the loss bends strongly.
-            return max(10 * eps ** (2 / 3), self._error_of(lambda u: self._difference(self.start, u, 2.0)))
-        if not self._saturating or self.start.dtype == torch.float64:
-            return 0.0
-        try:
-            return 4 * self._error_of(self._in_double)
-        except (RuntimeError, TypeError):
-            # It has no float64. Products that are linear in all but rounding show an eighth of it at least.
-            return 16 * self._error_of(lambda u: self._by(path, self.start, 1.37 * u) / 1.37)
-
-    def _in_double(self, u: torch.Tensor) -> torch.Tensor:
-        """∇²ℓu at the model's parameters, computed in float64."""
-        w, along = self.start.double(), self.parts(u.double())
-        total = torch.zeros_like(w)
-        with torch.enable_grad():
-            for weight, batch in zip(self._weights, self.batches, strict=True):
-                leaves = self._leaves(w)
-                slopes = pull([self._loss_at(leaves, batch).reshape(())], list(leaves.values()), create_graph=True)
-                total += weight * joined(pull(slopes, list(leaves.values()), along))
-        return total.to(u.dtype)
 
     @property
     def choice(self) -> Choice:
@@ -291,29 +268,6 @@ class Products(Network):
         h = stretch * torch.finfo(w.dtype).eps ** (1 / 3) * self.scale(w) / length
         near, far = ((self._gradient(w + step * u) - self._gradient(w - step * u)) / (2 * step) for step in (h, 2 * h))
         return near + (near - far) / 3
-
-    def _error_of(self, other: Callable[[torch.Tensor], torch.Tensor]) -> float:
-        """The relative error of products at the model's parameters, as their difference from `other`'s shows it.
-
-        Along the gradient, which is also the noise of a loss that is computed in less than the parameters' precision
-        (autocast); and along the first product, since the steepest directions bend most.
-        """
-        w = self.start
-        u = torch.linspace(-1, 1, w.numel(), dtype=w.dtype, device=w.device)
-        u, g = u / torch.linalg.vector_norm(u), self.of_all(self._gradient(w))
-        length = float(torch.linalg.vector_norm(g))
-        u = u + g / length if length > 0 else u
-        errors, sizes = [0.0], [0.0]
-        for _ in range(2):
-            length = float(torch.linalg.vector_norm(u))
-            if length == 0:
-                break
-            image, gap = self.of_all(self._by(self.choice.path, w, u)), self.of_all(other(u))
-            gap -= image
-            errors.append(float(torch.linalg.vector_norm(gap)) / length)
-            sizes.append(float(torch.linalg.vector_norm(image)) / length)
-            u = image
-        return max(errors) / max(sizes) if max(sizes) > 0 else 0.0
 
     def _forward(self, w: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         total = torch.zeros_like(w)
