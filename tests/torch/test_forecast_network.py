@@ -88,6 +88,16 @@ def test_the_drift_halves_the_error_of_a_large_radius(start: Start) -> None:
     assert larger[2 * without.horizon + 8 :].max() > 0.05
 
 
+@pytest.mark.parametrize("momentum", [0.5, 0.9])
+@pytest.mark.parametrize("rho", [0.005, 0.1])
+def test_with_momentum_no_more_is_claimed_than_holds(start: Start, rho: float, momentum: float) -> None:
+    method = SAM(eta=start.eta, rho=rho, momentum=momentum)
+    seen = forecast(start.probe.objective, method, w=start.w, steps=200, products=20)
+    real = trajectory(start.probe.objective, method, start=start.w, steps=200)["grad_norm"].values[0]
+    assert 0 < seen.horizon
+    assert np.abs(seen.run["grad_norm"].values / real - 1)[: seen.horizon + 1].max() <= 0.05
+
+
 def test_sixty_products_foresee_the_fall_of_the_sharpness(start: Start) -> None:
     run = start.run(LONG)["w"].values[0]
     before, after = (

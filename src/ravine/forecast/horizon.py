@@ -114,7 +114,8 @@ def _followed(reduced: Reduced, method: Method, z: np.ndarray, steps: int) -> tu
 
     SAM's until it bounces: what turns ∇ℓ to e₁ grows from little, with momentum also by swings, and small errors of its
     time are large ones of ‖∇ℓ‖, and pass. They would lie between the tests, which start from predicted points. So where
-    momentum swings on after `_LONGEST` steps, nothing is claimed beyond them unless they are foreseen ten times as well.
+    momentum swings on after `_LONGEST` steps, nothing is claimed beyond them unless they were foreseen ten times as
+    well.
     """
     if not isinstance(method, SAM) or method.rho == 0:
         return FIRST, True
