@@ -109,6 +109,7 @@ def test_losses_that_lose_digits_have_it_measured(name: str, kind: str, steps: i
         top = probes.single.top_eigenpairs(2, tol)
         assert (probes.true(top) <= top.residuals).all()
     assert probes.single.objective.precision > 0
+    assert probes.single.objective.spent["products"] >= top.products + 4
     assert probes.double.objective.precision == 0
 
 

@@ -69,6 +69,7 @@ def _off(objective: Products, other: Callable[[torch.Tensor], torch.Tensor]) -> 
         if length == 0:
             break
         image, another = objective.of_all(objective._by(objective.choice.path, w, u)), objective.of_all(other(u))
+        objective.spent["products"] += 2
         errors.append(float(torch.linalg.vector_norm(another - image)) / length)
         sizes.append(float(torch.linalg.vector_norm(image)) / length)
         u = image
