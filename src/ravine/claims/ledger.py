@@ -87,10 +87,20 @@ class Statement:
 @cache
 def ledger() -> dict[str, Statement]:
     """Every statement by its key, in the order of the paper."""
-    from ravine.claims.statements import alignment, descent, drift, ours, potential, properties, section6, theorems
+    from ravine.claims.statements import (
+        alignment,
+        arrival,
+        descent,
+        drift,
+        ours,
+        potential,
+        properties,
+        section6,
+        theorems,
+    )
 
     statements: dict[str, Statement] = {}
-    for module in (properties, descent, potential, alignment, theorems, drift, section6, ours):
+    for module in (properties, descent, potential, alignment, arrival, theorems, drift, section6, ours):
         for statement in module.STATEMENTS:
             if statement.key in statements:
                 raise AssertionError(f"{statement.key} is listed twice")

@@ -10,7 +10,8 @@ from ravine.claims.law import Law, standing
 from ravine.claims.ledger import Claim, Statement, Untested
 from ravine.claims.numbers import Numbers, Real, norm, plus, smallest
 from ravine.claims.samplers import Draw, Instance, digits, gradient, quadratic
-from ravine.claims.statements.alignment import FOLLOWED, last_failure, off_axis, range19
+from ravine.claims.statements.alignment import FOLLOWED, last_failure, off_axis
+from ravine.claims.statements.arrival import range19
 from ravine.claims.statements.descent import LONGEST, clearance, log_clearance, time_bound
 from ravine.claims.statements.properties import vector
 
