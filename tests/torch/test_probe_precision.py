@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import UserDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ from test_probe import CASES, _double, images
 from torch import nn
 from torch.nn import functional
 
+from ravine import spectrum
 from ravine.spectrum import Eigenpairs
-from ravine.torch import Probe
+from ravine.torch import Probe, rounding
 from ravine.torch.layers import LogLikelihoods
 from ravine.torch.rounding import in_double
 
@@ -44,6 +46,10 @@ OWN = {
     "logsumexp": on_logits(lambda z, y: (torch.logsumexp(z, 1) - z.gather(1, y[:, None])[:, 0]).mean()),
     "sigmoid": on_logits(lambda z, y: functional.binary_cross_entropy(z.sigmoid(), classes(z, y))),
     "brier": on_logits(lambda z, y: ((torch.softmax(z, 1) - classes(z, y)) ** 2).sum(1).mean()),
+    "einsum": on_logits(lambda z, y: -torch.einsum("bc,bc->", classes(z, y), z.softmax(1).log()) / len(z)),
+    "softplus": on_logits(lambda z, y: (functional.softplus(z) - z * classes(z, y)).mean()),
+    "shifted": on_logits(lambda z, y: functional.cross_entropy(z + 3000, y)),
+    "root": on_logits(lambda z, y: functional.mse_loss(z.softmax(1), classes(z, y)).sqrt()),
     "log1p": on_logits(lambda z, y: torch.log1p(torch.exp(-z * (2 * classes(z, y) - 1))).mean()),
 }
 
@@ -92,7 +98,7 @@ def test_log_likelihoods_lose_no_digits_near_a_minimum(name: str, kind: str, ste
         top = probes.single.top_eigenpairs(2, tol)
         assert (probes.true(top) <= top.residuals).all()
     assert top.residuals[0] <= 1e-5 * top.values[0]
-    assert probes.single.objective.precision == 0
+    assert probes.single.objective.precision_at(w) == 0
     third, u = probes.single.objective.third_checked(w, top.vectors[0]), torch.as_tensor(top.vectors[0])
     true = probes.double.objective.third(w.double(), u)
     assert float((third.value - true).norm()) <= min(third.error, 1e-3 * float(true.norm()))
@@ -108,9 +114,150 @@ def test_losses_that_lose_digits_have_it_measured(name: str, kind: str, steps: i
     for tol in (1e-3, 1e-7):
         top = probes.single.top_eigenpairs(2, tol)
         assert (probes.true(top) <= top.residuals).all()
-    assert probes.single.objective.precision > 0
+    assert probes.single.objective.precision_at(probes.single.objective.start) > 0
     assert probes.single.objective.spent["products"] >= top.products + 4
-    assert probes.double.objective.precision == 0
+    assert probes.double.objective.precision_at(probes.double.objective.start) == 0
+
+
+def test_what_the_loss_casts_to_float32_is_measured_in_float64() -> None:
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        return OWN["softmax"](lambda x: model(x).float(), batch)
+
+    model, held = trained("transformer", loss, 700)
+    probe = Probe(model, loss, held)
+    top = probe.top_eigenpairs(2, 1e-6)
+    assert (both(model, OWN["softmax"], held).true(top) <= top.residuals).all()
+
+
+@pytest.mark.parametrize("path", ["auto", "retained"])
+def test_a_root_near_zero_has_bounds_that_hold_by_any_path(path: Any) -> None:
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        return functional.mse_loss(
+            model(batch[0]), classes(torch.zeros(len(batch[0]), 4).to(batch[0]), batch[1])
+        ).sqrt()
+
+    model, held = trained("transformer", loss, 700)
+    probe = Probe(model, loss, held, path=path)
+    top = probe.top_eigenpairs(2, 1e-3)
+    assert (Both(probe, both(model, loss, held).double).true(top) <= top.residuals).all()
+
+
+def test_a_gauss_newton_bound_holds() -> None:
+    model, held = trained("transformer", OWN["softmax"], 700)
+    probes = both(model, OWN["softmax"], held)
+    top, exact = probes.single.gauss_newton(2, 1e-6), probes.double.gauss_newton(2, 1e-10)
+    assert (np.abs(top.values - exact.values) <= top.residuals).all()
+
+
+def test_autocast_is_measured() -> None:
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return functional.cross_entropy(model(batch[0]), batch[1])
+
+    model, held = trained("transformer", loss, 0)
+    probe = Probe(model, loss, held, path="retained")
+    top = probe.top_eigenpairs(2, 1e-3)
+    plain = both(model, LIKELIHOODS["cross_entropy"], held)
+    assert (Both(probe, plain.double).true(top) <= top.residuals).all()
+    assert probe.objective.precision_at(probe.objective.start) > 1e-4
+
+
+def test_every_batch_and_every_point_has_its_own() -> None:
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        x, y, probable = batch
+        return OWN["softmax"](model, (x, y)) if probable else functional.mse_loss(model(x), classes(model(x), y))
+
+    model, held = trained("transformer", OWN["softmax"], 0)
+    mixed = [(*held[0], False), (*held[1], True)]
+    assert Probe(model, loss, mixed).objective._doubtful == ["log", "softmax"]
+    probe = Probe(model, OWN["softmax"], held)
+    late, _ = trained("transformer", OWN["softmax"], 700)
+    there = Probe(late, OWN["softmax"], held)
+    far = spectrum.top_eigenpairs(probe.objective, there.objective.start, 1, 1e-6)
+    assert (both(late, OWN["softmax"], held).true(far) <= far.residuals).all()
+
+
+class Tempered(nn.Module):
+    t: torch.Tensor
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("t", torch.tensor(1e-3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.t * self.inner(x)
+
+
+def test_a_buffer_that_changes_has_it_measured_again() -> None:
+    inner, held = trained("transformer", OWN["softmax"], 700)
+    model = Tempered(inner)
+    probe = Probe(model, OWN["softmax"], held)
+    before = probe.objective.precision_at(probe.objective.start)
+    model.t.fill_(1.0)
+    assert probe.objective.precision_at(probe.objective.start) > 10 * before
+
+
+class Noisy(nn.Module):
+    """Noise that depends on the dtype it is drawn in."""
+
+    def __init__(self, draw: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.first, self.last, self.draw = nn.Linear(64, 8), nn.Linear(8, 4), draw
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(x.flatten(1))
+        return self.last(h + torch.exp(0.1 * h) * self.draw(h))
+
+
+DRAWS = {
+    "randn_like": torch.randn_like,
+    "randn": lambda h: torch.randn(h.shape, dtype=h.dtype),
+    "normal": lambda h: torch.normal(torch.zeros_like(h), torch.ones_like(h)),
+    "normal_": lambda h: torch.empty_like(h).normal_(),
+    "bernoulli": lambda h: torch.bernoulli(torch.full_like(h, 0.5)),
+    "dropout": lambda h: functional.dropout(h, 0.5),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_float64_sees_the_same_noise(draw: str) -> None:
+    torch.manual_seed(0)
+    model = Noisy(DRAWS[draw])
+    probe = Probe(model, OWN["softmax"], images(torch.float32), seed=3)
+    assert 0 < probe.objective.precision_at(probe.objective.start) < 1e-5
+
+
+class Particular(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.dtype == torch.float32, "float32 only"
+        return self.layer(x.flatten(1))
+
+
+def test_a_model_that_refuses_float64_is_probed_all_the_same() -> None:
+    probe = Probe(Particular(), OWN["softmax"], images(torch.float32))
+    assert probe.top_eigenpairs(1, 1e-3).converged.all()
+
+
+def test_a_batch_of_another_kind_is_measured_in_float64() -> None:
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        return OWN["softmax"](model, (batch["x"], batch["y"]))
+
+    model, held = trained("transformer", OWN["softmax"], 700)
+    strange = [UserDict(x=x, y=y) for x, y in held]
+    probe = Probe(model, loss, strange, size=lambda batch: len(batch["y"]))
+    top = probe.top_eigenpairs(1, 1e-6)
+    assert rounding._runs(probe.objective, probe.objective.start)
+    assert (both(model, OWN["softmax"], held).true(top) <= top.residuals).all()
+
+
+def test_bfloat16_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"bfloat16.*model\.float\(\)"):
+        Probe(Particular().bfloat16(), OWN["softmax"], images(torch.bfloat16))
 
 
 class OnlySingle(torch.autograd.Function):
@@ -147,10 +294,10 @@ def test_the_measure_follows_the_parameters() -> None:
     loss = OWN["logsumexp"]
     model, held = trained("transformer", loss, 0)
     probe = Probe(model, loss, held)
-    before = probe.objective.precision
+    before = probe.objective.precision_at(probe.objective.start)
     late, _ = trained("transformer", loss, 1000)
     model.load_state_dict(late.state_dict())
-    assert probe.objective.precision > 20 * before
+    assert probe.objective.precision_at(probe.objective.start) > 20 * before
     top = probe.top_eigenpairs(1, 1e-6)
     double = both(model, loss, held)
     assert (double.true(top) <= top.residuals).all()
@@ -172,7 +319,7 @@ def test_frozen_parameters_buffers_and_nested_batches_are_measured_in_float64_to
     model.eval()
     nested = [{"data": {"x": x}, "y": y} for x, y in held]
     probe = Probe(model, loss, nested)
-    wide = in_double(probe.objective, torch.ones(probe.objective.dimension))
+    wide = in_double(probe.objective, probe.objective.start, torch.ones(probe.objective.dimension))
     exact = Probe(copy.deepcopy(model).double(), OWN["softmax"], _double(held)).objective
     true = exact.hvp(exact.start, torch.ones(exact.dimension))
     assert torch.allclose(wide.double(), true, rtol=1e-6, atol=1e-7 * float(true.norm()))
@@ -187,5 +334,8 @@ def test_other_dtypes_and_autocast_are_left_alone() -> None:
         weighted = functional.cross_entropy(z, y, weight=torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert functional.cross_entropy(z.bfloat16(), y).dtype == torch.float32
+        asked = functional.log_softmax(z, 1, dtype=torch.float64)
+        assert asked.dtype == functional.cross_entropy(z, torch.ones(5, 3).double() / 3).dtype == torch.float64
+        assert functional.log_softmax(z, 1, dtype=torch.bfloat16).dtype == torch.bfloat16
     plain = functional.cross_entropy(z, y, weight=torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1)
     assert torch.allclose(weighted, plain, rtol=1e-6)

@@ -82,7 +82,7 @@ def measure(
         raise ValueError("w: the gradient is zero there; nothing will move")
     # The last of the products are for the bend.
     capacity = products - _again(products) if third else products
-    krylov = Krylov(apply, g / norm, capacity, np.random.default_rng(0), objective.precision)
+    krylov = Krylov(apply, g / norm, capacity, np.random.default_rng(0), objective.precision_at(point))
     least, most = (int(_LEAST * products), int(_MOST * products)) if third else (products, products)
     while krylov.size < min(most, krylov.capacity) and not krylov.exhausted:
         krylov.step()
@@ -133,7 +133,8 @@ def bend(
     e = seen.lift(turned @ reduced.e)
     spent = _again(products)
     if spent:
-        krylov = Krylov(operator(objective, there)[0], e, spent, np.random.default_rng(0), objective.precision)
+        precision = objective.precision_at(seen.point)
+        krylov = Krylov(operator(objective, there)[0], e, spent, np.random.default_rng(0), precision)
         while not (krylov.full or krylov.exhausted):
             krylov.step()
         e, spent = krylov.vectors(krylov.ritz()[1][:, [-1]])[0], krylov.products

@@ -58,9 +58,8 @@ class Objective(ABC):
         """The oracles for the compiled loops, where there are any."""
         return None
 
-    @property
-    def precision(self) -> float:
-        """Relative error of Hessian products, where it is worse than the rounding of the arrays' own precision."""
+    def precision_at(self, w: Array) -> float:
+        """Relative error of Hessian products at w, where it is worse than the rounding of the arrays' own precision."""
         return 0.0
 
     def point(self, w: Array, name: str = "w") -> Array:

@@ -185,7 +185,8 @@ def _search(
     share = 1.0
     if guess is not None:
         first, share = _warm(guess, first), _FRESH
-    return search(apply, first, wanted, tol, share, target, products, memory, seed, precision=objective.precision)
+    precision = objective.precision_at(point)
+    return search(apply, first, wanted, tol, share, target, products, memory, seed, precision=precision)
 
 
 def search(

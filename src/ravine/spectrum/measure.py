@@ -48,10 +48,10 @@ def spectral_measure(objective: Objective, w: Any, v: Any, m: int) -> Measure:
     ValueError
         If m < 1, or v is zero or of the wrong shape.
     """
-    apply, _ = operator(objective, w)
+    apply, point = operator(objective, w)
     if m < 1:
         raise ValueError(f"m = {m}: give a number of products ≥ 1")
-    return measure(apply, objective.point(v, "v"), m, objective.precision)
+    return measure(apply, objective.point(v, "v"), m, objective.precision_at(point))
 
 
 def measure(apply: Apply, v: Array, m: int, precision: float = 0.0) -> Measure:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 BatchNormMode = Literal["eval", "batch"]
 
@@ -18,25 +20,23 @@ _KINKS = (
 )  # fmt: skip
 
 
-# Their derivative is a probability less one or less a half, or the like: in the loss, near its minimum, little is left.
+# Their derivative is a probability less one, or the like: in the loss, near its minimum, little is left of it.
 _LOG_LIKELIHOODS = frozenset({
     functional.cross_entropy, functional.log_softmax, torch.log_softmax, torch.Tensor.log_softmax,
-    functional.binary_cross_entropy_with_logits, torch.binary_cross_entropy_with_logits, functional.logsigmoid,
-    functional.soft_margin_loss, functional.multilabel_soft_margin_loss,
+    torch.special.log_softmax, functional.binary_cross_entropy_with_logits, torch.binary_cross_entropy_with_logits,
+    functional.logsigmoid, functional.soft_margin_loss, functional.multilabel_soft_margin_loss,
 })  # fmt: skip
-# What a loss of one's own may take such a probability from or to.
-_SATURATING = (
-    "SoftmaxBackward", "SigmoidBackward", "TanhBackward", "ErfBackward", "ExpBackward", "LogBackward", "Log1PBackward",
-    "Log2Backward", "Log10Backward", "LogitBackward", "LogsumexpBackward", "LogaddexpBackward", "XlogyBackward",
-    "BinaryCrossEntropyBackward",
+_LIKELIHOOD_NODES = (
+    "LogSoftmaxBackward", "BinaryCrossEntropyWithLogitsBackward", "LogSigmoidBackward", "SoftMarginLossBackward",
 )  # fmt: skip
-# On a device without float64 torch's own, too.
-_LEFT_ALONE = (
-    "LogSoftmaxBackward",
-    "BinaryCrossEntropyWithLogitsBackward",
-    "LogSigmoidBackward",
-    "SoftMarginLossBackward",
-)
+# After them a derivative holds its digits to rounding.
+_HARMLESS = (
+    "AccumulateGrad", "ToCopyBackward", "NllLoss", "MseLoss", "AddBackward", "SubBackward", "MulBackward",
+    "NegBackward", "DivBackward", "SumBackward", "MeanBackward", "ViewBackward", "ReshapeAliasBackward",
+    "UnsafeViewBackward", "TransposeBackward", "TBackward", "PermuteBackward", "ExpandBackward", "SelectBackward",
+    "SliceBackward", "SqueezeBackward", "UnsqueezeBackward", "GatherBackward", "IndexBackward", "CatBackward",
+    "StackBackward", "CloneBackward",
+)  # fmt: skip
 _PRODUCTS = ("MmBackward", "AddmmBackward", "BmmBackward", "BaddbmmBackward", "MvBackward", "ConvolutionBackward")
 
 
@@ -45,25 +45,77 @@ class LogLikelihoods(TorchFunctionMode):
 
     The derivative by a logit is p − 1. In float32 it keeps ε/(1 − p) digits, which at a small loss leaves few in the
     gradient and in Hessian products, though logits and parameters hold them all.
+
+    Parameters
+    ----------
+    watched
+        Takes the largest |logit| of each call, and infinity where the loss is computed under autocast.
     """
+
+    def __init__(self, watched: list[torch.Tensor] | None = None) -> None:
+        super().__init__()
+        self.watched = watched
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _LOG_LIKELIHOODS:
-            return _in_double(func, args, kwargs)
-        return func(*args, **kwargs)
+        likelihood = func in _LOG_LIKELIHOODS
+        if self.watched is not None:
+            if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+                self.watched.append(torch.tensor(torch.inf))
+            elif likelihood:
+                self.watched.append((args[0] if args else kwargs["input"]).detach().abs().amax())
+        return _in_double(func, args, kwargs) if likelihood else func(*args, **kwargs)
 
 
 def _in_double(func: Any, args: Any, kwargs: Any) -> torch.Tensor:
     x = args[0] if args else kwargs["input"]
-    if x.dtype != torch.float32 or x.device.type == "mps":  # which has no float64
-        return func(*args, **kwargs)
+    asked = next((a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)), x.dtype)
+    if x.dtype != torch.float32 or x.device.type == "mps" or asked not in (torch.float32, torch.float64):
+        return func(*args, **kwargs)  # MPS has no float64
+    if any(isinstance(a, torch.Tensor) and a.dtype == torch.float64 for a in (*args, *kwargs.values())):
+        asked = torch.float64
     wide, named = map(_wide, args), {name: _wide(value) for name, value in kwargs.items()}
-    return func(*wide, **named).to(x.dtype)
+    return func(*wide, **named).to(asked)
 
 
 def _wide(value: Any) -> Any:
+    if value is torch.float32:
+        return torch.float64
     return value.double() if isinstance(value, torch.Tensor) and value.dtype == torch.float32 else value
+
+
+def _narrow(value: Any) -> Any:
+    if value is torch.float64:
+        return torch.float32
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype == torch.float64 else value
+
+
+def _drawn(func: Any, args: Any, kwargs: Any) -> Any:
+    """What a function draws in float32, in float64."""
+    x = args[0] if args else kwargs.get("input")
+    if func in (functional.dropout, torch.dropout):
+        return x * func(torch.ones_like(x, dtype=torch.float32), *args[1:], **kwargs).double()
+    narrow, named = tree_map(_narrow, (args, kwargs))
+    drawn = func(*narrow, **named)
+    return x.copy_(drawn) if func.__name__.endswith("_") else _wide(drawn)
+
+
+class Wide(TorchFunctionMode):
+    """Float64 wherever float32 is written, while the block runs; random numbers are those of float32."""
+
+    _DRAWN = frozenset({
+        torch.randn_like, torch.rand_like, torch.randn, torch.rand, torch.normal, torch.bernoulli, functional.dropout,
+        torch.dropout, torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.exponential_, torch.Tensor.bernoulli_,
+    })  # fmt: skip
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.Tensor.float:
+            func = torch.Tensor.double
+        if func in self._DRAWN:
+            return _drawn(func, args, kwargs)
+        args, kwargs = tree_map(_wide, (args, kwargs))
+        return tree_map(_wide, func(*args, **kwargs))
 
 
 class Mended(LogLikelihoods):
@@ -78,8 +130,8 @@ class Mended(LogLikelihoods):
         ``"eval"``: normalise by the running statistics; ``"batch"``: by the batch's own; None: as each layer is set.
     """
 
-    def __init__(self, batchnorm: BatchNormMode | None) -> None:
-        super().__init__()
+    def __init__(self, batchnorm: BatchNormMode | None, watched: list[torch.Tensor] | None = None) -> None:
+        super().__init__(watched)
         self.batchnorm = batchnorm
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -158,25 +210,52 @@ def _instance_norm(
 
 def kinks(loss: torch.Tensor) -> list[str]:
     """Names of the operations in a loss's graph that are not twice differentiable everywhere."""
-    return _operations(loss, _KINKS, ())
+    return sorted({_name(node) for node in _nodes(loss, lambda node: False) if type(node).__name__.startswith(_KINKS)})
 
 
-def saturating(loss: torch.Tensor) -> list[str]:
-    """Names of the operations after the last matrix product that may lose digits where the loss is small."""
-    narrow = loss.device.type == "mps"
-    return _operations(loss, _SATURATING + (_LEFT_ALONE if narrow else ()), _PRODUCTS)
+def doubtful(loss: torch.Tensor) -> list[str]:
+    """Names of the operations after the last layer that may lose digits in float32 where the loss is small.
+
+    All but those known not to, and log-likelihoods that run in float64: a loss of one's own takes probabilities from
+    or to much else.
+    """
+    return sorted({_name(node) for node in _nodes(loss, _layer) if not (_layer(node) or _holds(node))})
 
 
-def _operations(loss: torch.Tensor, names: tuple[str, ...], until: tuple[str, ...]) -> list[str]:
-    """Those of these operations that lie in a loss's graph, looked for down to the operations `until`."""
-    seen, found, waiting = set(), set(), [loss.grad_fn]
+def _name(node: Any) -> str:
+    return type(node).__name__.split("Backward")[0].lower()
+
+
+def _nodes(loss: torch.Tensor, last: Callable[[Any], bool]) -> Iterator[Any]:
+    """The nodes of a loss's graph, not past those that are `last`."""
+    seen, waiting = set(), [loss.grad_fn]
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen or type(node).__name__.startswith(until):
+        if node is None or node in seen:
             continue
         seen.add(node)
-        name = type(node).__name__
-        if name.startswith(names):
-            found.add(name.split("Backward")[0].lower())
-        waiting.extend(before for before, _ in node.next_functions)
-    return sorted(found)
+        yield node
+        if not last(node):
+            waiting.extend(before for before, _ in node.next_functions)
+
+
+def _layer(node: Any) -> bool:
+    """Whether it is the product with a parameter."""
+    if not type(node).__name__.startswith(_PRODUCTS):
+        return False
+    return any(_parameter(before) for before, _ in node.next_functions)
+
+
+def _parameter(node: Any) -> bool:
+    while node is not None and type(node).__name__.startswith(("TBackward", "Transpose", "View", "Unsqueeze")):
+        node = node.next_functions[0][0]
+    return type(node).__name__ == "AccumulateGrad"
+
+
+def _holds(node: Any) -> bool:
+    name = type(node).__name__
+    if name.startswith(_LIKELIHOOD_NODES):
+        saved = (getattr(node, kept, None) for kept in ("_saved_result", "_saved_self"))
+        return any(isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64 for tensor in saved)
+    square = name.startswith("PowBackward") and getattr(node, "_saved_exponent", None) == 2
+    return square or name.startswith(_HARMLESS)

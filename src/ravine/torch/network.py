@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_map_only
 
 from ravine.objectives import Objective
 from ravine.torch.distributed import is_sharded
@@ -229,20 +228,10 @@ class Network(Objective):
         return self._loss_at(self._split(w), batch)
 
     def _loss_at(self, parameters: dict[str, torch.Tensor], batch: Any) -> torch.Tensor:
-        """The loss of one batch; the module's own parameters, gradients and buffers are not touched.
-
-        In the precision of `parameters`, to which all else is converted where it is another than the module's.
-        """
+        """The loss of one batch; the module's own parameters, gradients and buffers are not touched."""
         swapped = {f"model.{name}": part for name, part in parameters.items()}
         # Running statistics are updated in place during the call: on copies.
         swapped |= {f"model.{name}": buffer.clone() for name, buffer in self.model.named_buffers()}
-        own = next(p.dtype for p in self.model.parameters() if p.requires_grad)
-        dtype = next(iter(parameters.values())).dtype
-        if dtype != own:
-            frozen = {f"model.{name}": p for name, p in self.model.named_parameters() if name not in parameters}
-            swapped, batch = tree_map_only(
-                torch.Tensor, lambda t: t.to(dtype) if t.dtype == own else t, (frozen | swapped, batch)
-            )
         with ExitStack() as stack:
             stack.enter_context(beside_training())
             if any(part.requires_grad for part in parameters.values()):

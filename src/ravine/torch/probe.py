@@ -266,7 +266,7 @@ class Probe:
             return bool(values[-1] + residuals[-1] < low)
 
         found, _ = spectrum.search(
-            deflated, own - (e @ own) * e, (1, 0), 1e-6, enough=apart, precision=self.objective.precision
+            deflated, own - (e @ own) * e, (1, 0), 1e-6, enough=apart, precision=self.objective.precision_at(w)
         )
         return float(found.values[0] + found.residuals[0]), found.vectors[0]
 
@@ -280,7 +280,10 @@ class Probe:
         """
         w = self.objective.start
         first = spectrum.random_start(w.numel(), seed, w)
-        return spectrum.search(lambda u: gauss_newton_product(self.objective, w, u), first, (k, 0), tol)[0]
+        precision = self.objective.precision_at(w)
+        return spectrum.search(
+            lambda u: gauss_newton_product(self.objective, w, u), first, (k, 0), tol, precision=precision
+        )[0]
 
     def density(self, m: int = 40, vectors: int = 8, seed: int = 0) -> Density:
         """The density of the Hessian's eigenvalues with error bars; see `spectrum.density`."""

@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from operator import itemgetter
@@ -17,7 +18,7 @@ import torch
 
 from ravine.spectrum import Krylov, random_start
 from ravine.torch import rounding
-from ravine.torch.layers import BatchNormMode, Mended, kinks, saturating
+from ravine.torch.layers import BatchNormMode, Mended, doubtful, kinks
 from ravine.torch.network import LossFunction, Network, joined, pull
 from ravine.torch.third import Third, third_derivative
 
@@ -124,8 +125,13 @@ class Products(Network):
         self._state: Any = None
         self._order: dict[int, int] = {}
         self._kinks: list[str] = []
-        self._saturating: list[str] = []
+        self._doubtful: list[str] = []
+        self._watched: list[torch.Tensor] | None = None
+        self._logit: tuple[torch.Tensor, float] | None = None
         self.spent = {"gradients": 0, "products": 0}
+        trained = [p.dtype for p in model.parameters() if p.requires_grad] if isinstance(model, torch.nn.Module) else []
+        if torch.bfloat16 in trained:
+            raise ValueError("model: its parameters are bfloat16, too coarse for a Hessian; probe model.float()")
         super().__init__(model, loss, batches, size)
         if distributed:
             if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -148,24 +154,29 @@ class Products(Network):
 
     def _probe(self) -> torch.Tensor:
         self._order = {id(batch): k for k, batch in enumerate(self.batches)}
+        w = self.start
         try:
-            loss = super()._probe()
+            with self._watching() as watched:
+                loss = super()._probe()
+                values, self._doubtful = [float(loss.detach())], doubtful(loss)
+                for batch in self.batches[1:]:
+                    with torch.enable_grad():
+                        another = self._loss_at(self._leaves(w), batch).reshape(())
+                    values.append(float(another.detach()))
+                    self._doubtful = sorted({*self._doubtful, *doubtful(another)})
         except RuntimeError as error:
             raise ValueError(self._mismatch(error)) from error
         except ValueError as error:
             if "deterministic" in str(error):
                 raise ValueError(f"{error}; or pass seed=… to the probe, which fixes it") from None
             raise
-        w = self.start
-        with torch.no_grad():
-            values = [float(loss), *(float(self._loss(w, batch)) for batch in self.batches[1:])]
+        self._logit = w, _largest(watched)
         for value in values:
             if not math.isfinite(value):
                 raise ValueError(f"loss: {value} at the model's parameters; give a finite loss")
         if not loss.requires_grad:
             raise ValueError("loss: it does not depend on the model's parameters, or was detached from them")
-        self._kinks, self._saturating = kinks(loss), saturating(loss)
-        found = self._kinks
+        self._kinks = found = kinks(loss)
         if found:
             warnings.warn(
                 f"the loss contains {', '.join(found)}, which has kinks: its Hessian is that of the smooth piece at "
@@ -185,7 +196,7 @@ class Products(Network):
         return f"loss: evaluating it failed: {error}"
 
     def _loss_at(self, parameters: dict[str, torch.Tensor], batch: Any) -> torch.Tensor:
-        with Mended(self._batchnorm):
+        with Mended(self._batchnorm, self._watched):
             if self._seed is None:
                 return super()._loss_at(parameters, batch)
             device = next(iter(parameters.values())).device
@@ -193,13 +204,30 @@ class Products(Network):
                 torch.manual_seed(self._seed + self._order.get(id(batch), 0))
                 return super()._loss_at(parameters, batch)
 
-    @property
-    def precision(self) -> float:
-        w = self.start
+    def precision_at(self, w: Any) -> float:
+        w = self._vector(w)
+        self._refresh()
         # At another point near a minimum it may be a hundred times as large.
         if self._error is None or not torch.equal(self._error[0], w):
-            self._error = w, rounding.relative_error(self)
+            self._error = w.clone(), rounding.relative_error(self, w)
         return self._error[1]
+
+    def largest_logit(self, w: torch.Tensor) -> float:
+        """The largest |logit| that a log-likelihood is taken of at w; infinite under autocast, 0 without any."""
+        if self._logit is None or not torch.equal(self._logit[0], w):
+            with self._watching() as watched, torch.no_grad():
+                for batch in self.batches:
+                    self._loss(w, batch)
+            self._logit = w.clone(), _largest(watched)
+        return self._logit[1]
+
+    @contextmanager
+    def _watching(self) -> Iterator[list[torch.Tensor]]:
+        self._watched = watched = []
+        try:
+            yield watched
+        finally:
+            self._watched = None
 
     @property
     def choice(self) -> Choice:
@@ -219,6 +247,7 @@ class Products(Network):
         state = tuple(module.training for module in self.model.modules()), buffers
         if state != self._state:
             self.release()
+            self._error = self._logit = None
             self._state = state
 
     def grad(self, w: Any) -> torch.Tensor:
@@ -423,6 +452,10 @@ class Products(Network):
             is suspected.
         """
         return third_derivative(self, self._vector(w), self._vector(u), how, product)
+
+
+def _largest(watched: list[torch.Tensor]) -> float:
+    return max((float(one) for one in watched), default=0.0)
 
 
 def _sum(terms: Iterable[torch.Tensor]) -> torch.Tensor:
