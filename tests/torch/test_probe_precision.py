@@ -98,7 +98,7 @@ def test_log_likelihoods_lose_no_digits_near_a_minimum(name: str, kind: str, ste
         top = probes.single.top_eigenpairs(2, tol)
         assert (probes.true(top) <= top.residuals).all()
     assert top.residuals[0] <= 1e-5 * top.values[0]
-    assert probes.single.objective.precision_at(w) == 0
+    assert probes.single.objective.precision_at(w) <= 3 * eps
     third, u = probes.single.objective.third_checked(w, top.vectors[0]), torch.as_tensor(top.vectors[0])
     true = probes.double.objective.third(w.double(), u)
     assert float((third.value - true).norm()) <= min(third.error, 1e-3 * float(true.norm()))

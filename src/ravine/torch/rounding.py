@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,17 +15,19 @@ from ravine.torch.network import joined, pull
 if TYPE_CHECKING:
     from ravine.torch.products import Products
 
-# A logit's own rounding, ε|z|, is that of its probability; up to here it is within what rounding may add to a residual.
-_LARGE = 16.0
+# A logit's own rounding is at most that of its probability, ε|z|; z + 3000 made an eighth of it. What rounding may add
+# to a residual is eleven times the precision or more.
+_LOGIT = 0.125
 
 
 def relative_error(objective: Products, w: torch.Tensor) -> float:
     """The relative error of products at w, measured; 0 where it is no more than their rounding.
 
     Differences of gradients are measured against float64, or where there is none against those of twice the step.
-    Exact products in less than float64 are measured where the loss may lose digits (`layers.doubtful`), logits are
-    large, or autocast computes in less: against float64. Where the model does not run in that, against their own
-    linearity, which shows a part of their error only: what is rounded in the graph itself, it does not see.
+    Exact products in less than float64 are measured where the loss may lose digits (`layers.doubtful`) or autocast
+    computes in less: against float64. Where the model does not run in that, against their own linearity, which shows a
+    part of their error only: what is rounded in the graph itself, it does not see. Elsewhere logits are what is
+    rounded.
     """
     path, eps = objective.choice.path, torch.finfo(w.dtype).eps
     if path == "difference":
@@ -33,16 +36,22 @@ def relative_error(objective: Products, w: torch.Tensor) -> float:
         if w.dtype != torch.float64 and _runs(objective, w):
             return max(least, 2 * _off(objective, w, lambda u: difference_in_double(objective, w, u)))
         return max(least, _off(objective, w, lambda u: objective._difference(w, u, 2.0)))
-    if w.dtype == torch.float64 or not _suspected(objective, w):
+    if w.dtype == torch.float64:
         return 0.0
+    logit = _largest_logit(objective, w)
+    if math.isfinite(logit):
+        return _LOGIT * eps * logit
     if _runs(objective, w):
         return 4 * _off(objective, w, lambda u: in_double(objective, w, u))
     return 16 * _off(objective, w, lambda u: objective._by(path, w, 1.37 * u) / 1.37)
 
 
-def _suspected(objective: Products, w: torch.Tensor) -> bool:
-    held = not objective._doubtful and objective.largest_logit(w) <= _LARGE
-    return not (agreed(held, w.device) if objective._distributed else held)
+def _largest_logit(objective: Products, w: torch.Tensor) -> float:
+    """The largest |logit| over all processes; infinite where products must be measured."""
+    largest = w.new_tensor(math.inf if objective._doubtful else objective.largest_logit(w))
+    if objective._distributed:
+        torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
+    return float(largest)
 
 
 def _runs(objective: Products, w: torch.Tensor) -> bool:
