@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from ravine.torch import Network, Probe, network
-from ravine.torch.layers import Mended
-from ravine.torch.products import KinkWarning, Products
+from ravine.torch.curvature.layers import Mended
+from ravine.torch.curvature.products import KinkWarning, Products
 
 
 def squares(model: nn.Module, batch: Any) -> torch.Tensor:

@@ -18,8 +18,8 @@ from torch.nn import functional
 from ravine import spectrum
 from ravine.spectrum import Eigenpairs
 from ravine.torch import Probe, rounding
-from ravine.torch.layers import LogLikelihoods
-from ravine.torch.rounding import in_double
+from ravine.torch.curvature.layers import LogLikelihoods
+from ravine.torch.curvature.rounding import in_double
 
 Loss = Callable[[Any, Any], torch.Tensor]
 

@@ -13,7 +13,7 @@ from processes import Results, results
 
 from ravine.methods import SAM as SAM_RULE
 from ravine.torch import Probe
-from ravine.torch.products import Products
+from ravine.torch.curvature.products import Products
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,15 @@ from ravine.methods import Method
 from ravine.observe import Drift
 from ravine.spectrum import Density, Eigenpairs, Trace
 from ravine.theory import edge
-from ravine.torch.distributed import is_sharded
-from ravine.torch.follow import Follow
-from ravine.torch.gauss_newton import gauss_newton_product
-from ravine.torch.layers import BatchNormMode
-from ravine.torch.network import LossFunction
-from ravine.torch.products import MEMORY, Choice, Path, Products
-from ravine.torch.relatives import ESAM
-from ravine.torch.sharded import Sharded, third_by
-from ravine.torch.trial import trial
+from ravine.torch.curvature.follow import Follow
+from ravine.torch.curvature.gauss_newton import gauss_newton_product
+from ravine.torch.curvature.layers import BatchNormMode
+from ravine.torch.curvature.network import LossFunction
+from ravine.torch.curvature.products import MEMORY, Choice, Path, Products
+from ravine.torch.curvature.sharded import Sharded, third_by
+from ravine.torch.optimizers.relatives import ESAM
+from ravine.torch.optimizers.trial import trial
+from ravine.torch.sharding import is_sharded
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ class Probe:
     size
         Counts what a batch's loss is the mean over, such as unmasked tokens; by default the length of its first tensor.
     path, memory, batchnorm, seed, distributed
-        As for `ravine.torch.products.Products`: how Hessian products are made (chosen by itself), bytes for graphs,
+        As for `Products`: how Hessian products are made (chosen by itself), bytes for graphs,
         how batch norms normalise, and a seed for dropout. With ``distributed=True`` each process of the default group
         brings its part of the data, and all must make the same calls. A model under FSDP2 needs it: its products are
-        differences of gradients, exact ones are not possible there; see `ravine.torch.sharded.Sharded`.
+        differences of gradients, exact ones are not possible there; see `ravine.torch.curvature.sharded.Sharded`.
 
     Raises
     ------

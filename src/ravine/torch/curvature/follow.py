@@ -12,12 +12,12 @@ import xarray as xr
 
 from ravine.spectrum import Eigenpairs
 from ravine.theory import edge
-from ravine.torch.trial import on_trial
+from ravine.torch.optimizers.trial import on_trial
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ravine.torch.probe import Probe
+    from ravine.torch.curvature.probe import Probe
 
 _UNITS = {
     "loss": "loss",
