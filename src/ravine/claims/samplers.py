@@ -1,6 +1,6 @@
 """Where admissible instances come from: one sampler a statement, fed by a stream of numbers in [0, 1].
 
-The stream is random for breadth, Hypothesis's for odd shapes, and a point of the unit cube for an optimiser. Numbers
+The stream is random for breadth, Hypothesis's for odd shapes, and a point of the unit cube for an optimizer. Numbers
 are drawn with three digits, so that an instance can be read, and checked by hand.
 """
 

@@ -15,6 +15,7 @@ def command(
     statements: Annotated[
         list[str] | None, typer.Argument(help="Their names; none for all. lemma-5 stands for its parts.")
     ] = None,
+    *,
     samples: Annotated[
         int, typer.Option(help="Random instances a statement; those that simulate long runs take fewer.")
     ] = 2000,

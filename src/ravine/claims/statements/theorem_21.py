@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (a formula in LaTeX stands on one line)
-"""Theorem 21 and equations (15) to (18): at the bounce SAM drifts down ∇λ₁ (Section 5).
+"""Theorem 21 and equations (15), (16), (17) and (18): at the bounce SAM drifts down ∇λ₁ (Section 5).
 
 All are tried on polynomial losses with every derivative known,
 ℓ = ½λ₁x² + ½λ₂y² + gx³/6 + cx²y/2 + fxy²/2 + ey³/6 + qx⁴/24: at w_z = 0 the Hessian is diag(λ₁, λ₂),
