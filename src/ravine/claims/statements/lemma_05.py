@@ -121,11 +121,11 @@ def _first_share_margin(at: Instance, n: Numbers) -> Real:
 def _first_share_proof() -> str:
     import sympy
 
-    top, lam, eta, rho, size = sympy.symbols("lam1 lam eta rho N", positive=True)
-    a, b = 1 - eta * top, 1 - eta * lam
-    first, other = a * size - eta * rho * top**2, b * size - eta * rho * lam**2
-    alpha = eta * rho * (top**2 + lam**2) / (a + b)
-    split = (eta * (top - lam) * size + eta * rho * (top**2 - lam**2)) * (a + b) * (alpha - size)
+    lam1, lam, eta, rho, size = sympy.symbols("lam1 lam eta rho N", positive=True)
+    a, b = 1 - eta * lam1, 1 - eta * lam
+    first, other = a * size - eta * rho * lam1**2, b * size - eta * rho * lam**2
+    alpha = eta * rho * (lam1**2 + lam**2) / (a + b)
+    split = (eta * (lam1 - lam) * size + eta * rho * (lam1**2 - lam**2)) * (a + b) * (alpha - size)
     return proofs.identities((first**2 - other**2, split)) + ", the first factor positive for λᵢ < λ₁"
 
 
@@ -153,15 +153,15 @@ def _order_margin(at: Instance, n: Numbers) -> Real:
 def _order_proof() -> str:
     import sympy
 
-    top, x = sympy.symbols("lam1 x", positive=True)  # in units η = 1, ηρ = 1; x ≤ λ₁ < 1
+    lam1, x = sympy.symbols("lam1 x", positive=True)  # in units η = 1, ηρ = 1; x ≤ λ₁ < 1
     beta = x**2 / (2 - x)
-    alpha = (top**2 + x**2) / (2 - top - x)
+    alpha = (lam1**2 + x**2) / (2 - lam1 - x)
     text = proofs.identities(
         (sympy.diff(beta, x), x * (4 - x) / (2 - x) ** 2),
-        (sympy.diff(alpha, x), (2 * x * (2 - top - x) + top**2 + x**2) / (2 - top - x) ** 2),
-        (alpha.subs(x, 0), beta.subs(x, top)),
-        (alpha.subs(x, top), top**2 / (1 - top)),
-        (top**2 - beta.subs(x, top), top**2 * (1 - top) / (2 - top)),
+        (sympy.diff(alpha, x), (2 * x * (2 - lam1 - x) + lam1**2 + x**2) / (2 - lam1 - x) ** 2),
+        (alpha.subs(x, 0), beta.subs(x, lam1)),
+        (alpha.subs(x, lam1), lam1**2 / (1 - lam1)),
+        (lam1**2 - beta.subs(x, lam1), lam1**2 * (1 - lam1) / (2 - lam1)),
     )
     return text + ": β and α increase with λ, α(0) = β₁, α(λ₁) = γ₁, b > β₁"
 

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from ravine.claims import proofs
 from ravine.claims.hypotheses import standing
 from ravine.claims.law import Law, vector
@@ -10,6 +13,8 @@ from ravine.claims.numbers import Numbers, Real, plus, smallest
 from ravine.claims.runs import LONGEST, descent, descent_off_axis
 from ravine.claims.samplers import Draw, Instance, digits, gradient, quadratic
 from ravine.claims.statement import Claim, Statement
+
+Steps = Callable[[Law, Real], Real]  # of the law and R: `time_bound`, or `whole_steps`
 
 
 def time_bound(law: Law, radius: Real) -> Real:
@@ -49,16 +54,10 @@ def _within_radius(at: Instance, n: Numbers) -> dict[str, Real]:
     return standing(at, n) | {"‖v₀‖ < R": n.of(at["R"]) - law.norm(v), "v_{0,1} ≠ 0": abs(v[0])}
 
 
-def _printed_ratio_margin(at: Instance, n: Numbers) -> Real:
+def _ratio_margin(at: Instance, n: Numbers, *, steps: Steps) -> Real:
     law, radius = Law(at, n), n.of(at["R"])
     states = descent_off_axis(law, vector(at, n))
-    return ratio_room(law, states, radius=radius, steps=time_bound(law, radius), first=law.ratio(states[0]))
-
-
-def _ratio_margin(at: Instance, n: Numbers) -> Real:
-    law, radius = Law(at, n), n.of(at["R"])
-    states = descent_off_axis(law, vector(at, n))
-    return ratio_room(law, states, radius=radius, steps=whole_steps(law, radius), first=law.ratio(states[0]))
+    return ratio_room(law, states, radius=radius, steps=steps(law, radius), first=law.ratio(states[0]))
 
 
 def _ratio_proof() -> str:
@@ -80,11 +79,11 @@ EQUATION_4 = Statement(
     hypotheses=_within_radius,
     printed=Claim(
         latex=r"\frac{\sum_{i\ge2}v_{T_0,i}^2}{v_{T_0,1}^2}\le\left(\frac{2R}{\Delta}\right)^{2T}\frac{\sum_{i\ge2}v_{0,i}^2}{v_{0,1}^2}",
-        margin=_printed_ratio_margin,
+        margin=partial(_ratio_margin, steps=time_bound),
     ),
     corrected=Claim(
         latex=r"\ldots\le\left(\frac{2R}{\Delta}\right)^{2\lceil T\rceil}\frac{\sum_{i\ge2}v_{0,i}^2}{v_{0,1}^2}",
-        margin=_ratio_margin,
+        margin=partial(_ratio_margin, steps=whole_steps),
         proof=_ratio_proof,
     ),
     scope=f"T₀ the first step in the ball, Δ the run's own; runs that reach it in {LONGEST} steps",
@@ -189,18 +188,11 @@ LEMMA_6_2 = Statement(
 )
 
 
-def _printed_logarithm_margin(at: Instance, n: Numbers) -> Real:
+def _logarithm_margin(at: Instance, n: Numbers, *, steps: Steps) -> Real:
     law, radius = Law(at, n), n.of(at["R"])
     states = descent_off_axis(law, vector(at, n))
     first = radius**2 / states[0][0] ** 2
-    return ratio_room(law, states, radius=radius, steps=time_bound(law, radius), first=first)
-
-
-def _logarithm_margin(at: Instance, n: Numbers) -> Real:
-    law, radius = Law(at, n), n.of(at["R"])
-    states = descent_off_axis(law, vector(at, n))
-    first = radius**2 / states[0][0] ** 2
-    return ratio_room(law, states, radius=radius, steps=whole_steps(law, radius), first=first)
+    return ratio_room(law, states, radius=radius, steps=steps(law, radius), first=first)
 
 
 LEMMA_6_3 = Statement(
@@ -210,11 +202,11 @@ LEMMA_6_3 = Statement(
     hypotheses=_within_radius,
     printed=Claim(
         latex=r"\log\frac{\sum_{i\ge2}v_{T_0,i}^2}{v_{T_0,1}^2}\le\frac{2}{\eta\lambda_d}\left[\log\frac Rb\right]_+\log\frac{2R}{\Delta}+\log\frac{R^2}{v_{0,1}^2}",
-        margin=_printed_logarithm_margin,
+        margin=partial(_logarithm_margin, steps=time_bound),
     ),
     corrected=Claim(
         latex=r"\ldots\le2\lceil T\rceil\log\frac{2R}{\Delta}+\log\frac{R^2}{v_{0,1}^2}",
-        margin=_logarithm_margin,
+        margin=partial(_logarithm_margin, steps=whole_steps),
         proof=_ratio_proof,
     ),
     scope="Δ the run's own",

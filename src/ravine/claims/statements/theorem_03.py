@@ -14,7 +14,7 @@ from ravine.claims.numbers import Numbers, Real, norm, plus, smallest
 from ravine.claims.runs import FOLLOWED, descent_off_axis, follow
 from ravine.claims.samplers import Draw, Instance, digits, gradient, quadratic
 from ravine.claims.statement import Claim, Statement
-from ravine.claims.statements.lemma_06 import clearance, ratio_room, time_bound, whole_steps
+from ravine.claims.statements.lemma_06 import Steps, clearance, ratio_room, time_bound, whole_steps
 from ravine.claims.statements.lemma_07 import density_decay, log_clearance
 from ravine.claims.statements.lemma_19 import largest_epsilon
 
@@ -32,16 +32,10 @@ def _ratio_hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
     return off_axis(at, n) | {"‖w₀‖ < R": n.of(at["R"]) - size, "v not along e₁": norm(n, v[1:])}
 
 
-def _printed_ratio_margin(at: Instance, n: Numbers) -> Real:
+def _ratio_margin(at: Instance, n: Numbers, *, steps: Steps) -> Real:
     law, v = Law(at, n), vector(at, n)
     radius, states = law.sharpness * n.of(at["R"]), descent_off_axis(law, v)
-    return ratio_room(law, states, radius=radius, steps=time_bound(law, radius), first=radius**2 / v[0] ** 2)
-
-
-def _ratio_margin(at: Instance, n: Numbers) -> Real:
-    law, v = Law(at, n), vector(at, n)
-    radius, states = law.sharpness * n.of(at["R"]), descent_off_axis(law, v)
-    return ratio_room(law, states, radius=radius, steps=whole_steps(law, radius), first=radius**2 / v[0] ** 2)
+    return ratio_room(law, states, radius=radius, steps=steps(law, radius), first=radius**2 / v[0] ** 2)
 
 
 EQUATION_13 = Statement(
@@ -51,9 +45,12 @@ EQUATION_13 = Statement(
     hypotheses=_ratio_hypotheses,
     printed=Claim(
         latex=r"\log\frac{\sum v_{T_0,i}^2}{v_{T_0,1}^2}\le\frac2{\eta\lambda_d}\Big[\log\frac{\lambda_1R}b\Big]_+\log\frac{2\lambda_1R}\Delta+\log\frac{\lambda_1^2R^2}{v_{0,1}^2}",
-        margin=_printed_ratio_margin,
+        margin=partial(_ratio_margin, steps=time_bound),
     ),
-    corrected=Claim(latex=r"2\lceil T\rceil\text{ for }\tfrac2{\eta\lambda_d}[\ldots]_+", margin=_ratio_margin),
+    corrected=Claim(
+        latex=r"2\lceil T\rceil\text{ for }\tfrac2{\eta\lambda_d}[\ldots]_+",
+        margin=partial(_ratio_margin, steps=whole_steps),
+    ),
     scope="Δ the run's own",
     repair="T₀ may be ⌈T⌉, as in (4); λ₁‖w₀‖ ≥ ‖v₀‖ leaves slack that has covered it on every run tried",
     cost=2,
