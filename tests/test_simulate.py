@@ -146,7 +146,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch, length: int) -> Non
         return [trajectory(section_6(), r, start=[0.1, 0.1], steps=50, every=3, seed=1) for r in (rule, noisy)]
 
     whole = run()
-    monkeypatch.setattr(simulate, "_CHUNK", 2 * length)
+    monkeypatch.setattr(simulate, "CHUNK", 2 * length)
     assert all(a.identical(b) for a, b in zip(whole, run(), strict=True))
 
 
@@ -278,7 +278,7 @@ def test_a_diverging_run_does_not_stop_its_neighbours() -> None:
 def test_an_interrupt_keeps_what_is_done(
     monkeypatch: pytest.MonkeyPatch, wrap: Callable[[Objective], Objective]
 ) -> None:
-    monkeypatch.setattr(simulate, "_CHUNK", 20)
+    monkeypatch.setattr(simulate, "CHUNK", 20)
     whole = trajectory(section_6(), SAM(eta=0.2, rho=1.0), start=[0.1, 0.1], steps=100)
 
     def stop(done: int, total: int) -> None:
@@ -339,5 +339,3 @@ def test_misuse_of_ensembles(options: dict[str, Any], name: str) -> None:
     arguments: dict[str, Any] = {"starts": [[1.0, 1.0]], "steps": 3} | options
     with pytest.raises(ValueError, match=name):
         ensemble(section_6(), SAM(eta=0.2, rho=1.0), **arguments)
-    with pytest.raises(ValueError, match="no compiled form"):
-        ensemble(Plain(section_6()), SAM(eta=0.2, rho=1.0), starts=[[1.0, 1.0]], steps=3)
