@@ -136,7 +136,7 @@ class SAM(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class USAM(Method):
-    """SAM without normalisation, w ← w − η∇ℓ(w + ρ∇ℓ(w)).
+    """SAM without normalization, w ← w − η∇ℓ(w + ρ∇ℓ(w)).
 
     Attributes
     ----------

@@ -8,4 +8,13 @@ from ravine.objectives.objective import CompiledOracles, Objective, beginning
 from ravine.objectives.parsing import FormulaError
 from ravine.objectives.quadratics import quadratic
 
-__all__ = ["CompiledOracles", "Expression", "FormulaError", "Objective", "beginning", "expression", "quadratic", "section_6"]
+__all__ = [
+    "CompiledOracles",
+    "Expression",
+    "FormulaError",
+    "Objective",
+    "beginning",
+    "expression",
+    "quadratic",
+    "section_6",
+]
