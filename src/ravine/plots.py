@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,13 +70,25 @@ def contours(ax: Axes, objective: Objective, x: tuple[float, float], y: tuple[fl
     ax.set_ylim(*y)
 
 
-def path(ax: Axes, run: xr.Dataset, index: int = 0, label: str | None = None, **style: Any) -> None:
-    """The iterates of one run in the plane of its first two coordinates, joined in order."""
+def path(
+    ax: Axes,
+    run: xr.Dataset,
+    index: int = 0,
+    *,
+    label: str | None = None,
+    alpha: float = 1.0,
+    zorder: float = 2.0,
+) -> None:
+    """The iterates of run `index` in the plane of its first two coordinates, joined in order.
+
+    `label` is the method's name unless given; `alpha` and `zorder` are matplotlib's: opacity, and what lies over what.
+    """
     method = str(run["method"].values[index])
     w = run["w"].values[index]
-    options = {"color": COLOURS.get(method, PURPLE), "marker": MARKERS.get(method, "D"), "markersize": 3.5}
-    options |= {"linewidth": 0.7, "label": label or NAMES.get(method, method)} | style
-    ax.plot(w[:, 0], w[:, 1], **options)
+    ax.plot(
+        w[:, 0], w[:, 1], color=COLOURS.get(method, PURPLE), marker=MARKERS.get(method, "D"), markersize=3.5,
+        linewidth=0.7, label=label or NAMES.get(method, method), alpha=alpha, zorder=zorder,
+    )  # fmt: skip
 
 
 def frame(points: np.ndarray, margin: float = 0.12) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -122,8 +134,11 @@ def figure_of(run: xr.Dataset, objective: Objective) -> Figure:
     return figure
 
 
-def forecast_figure(run: xr.Dataset, horizon: int, eta: float) -> Figure:
-    """‖∇ℓ‖, loss and λ_max as predicted, against the step; shaded past the horizon, where it is not valid."""
+def forecast_figure(run: xr.Dataset, horizon: int, edge: float) -> Figure:
+    """‖∇ℓ‖, loss and λ_max as predicted, against the step; shaded past the horizon, where it is not valid.
+
+    `edge` is the curvature at which gradient descent loses its stability, 2(1+m)/η.
+    """
     figure = new_figure(10, 3.2)
     axes = figure.subplots(1, 3)
     last = int(run["step"][-1])
@@ -135,11 +150,12 @@ def forecast_figure(run: xr.Dataset, horizon: int, eta: float) -> Figure:
             ax.axvspan(horizon, last, color="#eeeeee", zorder=0, label="past the horizon")
         ax.set(xlabel="step", title=title)
     low, high = axes[2].get_ylim()
-    if 2 / eta <= high + 3 * max(high - low, high / 3):
-        axes[2].axhline(2 / eta, color="black", linewidth=0.9, linestyle="--", label="2/η")
+    if edge <= high + 3 * max(high - low, high / 3):
+        axes[2].axhline(edge, color="black", linewidth=0.9, linestyle="--", label="edge of stability")
     else:
         # On the axis it would press the curve flat.
-        axes[2].plot([], [], color="black", linewidth=0.9, linestyle="--", label=f"2/η = {2 / eta:.3g}, far above")
+        label = f"edge of stability {edge:.3g}, far above"
+        axes[2].plot([], [], color="black", linewidth=0.9, linestyle="--", label=label)
     axes[2].legend(fontsize=8)
     return figure
 
@@ -171,7 +187,7 @@ def follow_figure(run: xr.Dataset) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: str | Path, *, force: bool = False, formats: Sequence[str] = ()) -> None:
+def save(figure: Figure, path: str | Path, *, force: bool = False) -> None:
     """Write a figure; the file's ending says the format (svg, png, pdf).
 
     Raises

@@ -39,6 +39,17 @@ class Krylov:
         For a new vector where the space is exhausted before ℝᵈ is.
     precision
         Relative error of the products, where it is worse than the rounding of `start`'s own precision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ravine as rv
+    >>> krylov = rv.spectrum.Krylov(lambda u: 2 * u, np.ones(3), 3, np.random.default_rng(0))
+    >>> krylov.step()
+    >>> krylov
+    <Krylov: 1 of at most 3 vectors in 3 dimensions>
+    >>> krylov.ritz()[0].round(12)
+    array([2.])
     """
 
     def __init__(
