@@ -294,6 +294,22 @@ def test_an_interrupt_keeps_what_is_done(
     assert np.isnan(run["w"].sel(step=slice(step + 1, None))).all()
 
 
+def test_an_interrupt_of_an_ensemble_keeps_the_runs_before_and_the_starts_after() -> None:
+    def stop(done: int, total: int) -> None:
+        assert total == 30
+        if done >= 14:
+            raise KeyboardInterrupt
+
+    starts = [[0.1, 0.1], [0.2, 0.1], [0.3, 0.1]]
+    runs = ensemble(Plain(section_6()), SAM(eta=0.2, rho=1.0), starts=starts, steps=10, progress=stop)
+    assert runs["status"].values.tolist() == [Status.FINISHED, Status.INTERRUPTED, Status.INTERRUPTED]
+    assert runs["status_step"].values.tolist() == [10, 3, 0]
+    assert np.isfinite(runs["w"].values[0]).all()
+    assert np.isfinite(runs["w"].values[1, :4]).all()
+    assert np.isnan(runs["w"].values[1, 4:]).all()
+    assert runs["w"].values[2, 0].tolist() == starts[2]
+
+
 @pytest.mark.parametrize("wrap", [lambda loss: loss, Plain])
 def test_progress_reaches_the_end(wrap: Callable[[Objective], Objective]) -> None:
     seen: list[tuple[int, int]] = []

@@ -11,9 +11,9 @@ class MissingExtra(ImportError):  # noqa: N818 (it names what is missing, as Imp
 
     Examples
     --------
-    >>> require("a_library_that_nobody_has", "report")
+    >>> require("a_missing_library", "report")
     Traceback (most recent call last):
-    ravine.extras.MissingExtra: this needs a_library_that_nobody_has, of the extra 'report': pip install 'ravine[report]'
+    ravine.extras.MissingExtra: this needs a_missing_library, of the extra 'report': pip install 'ravine[report]'
     """
 
 

@@ -134,8 +134,8 @@ class SGD(Method):
 class SAM(Method):
     """Sharpness-aware minimization, w ← w − η∇ℓ(w + ρ∇ℓ(w)/‖∇ℓ(w)‖).
 
-    Foret et al. 2021 (arXiv 2010.01412); equation (2) of arXiv 2210.01513. At ∇ℓ(w) = 0 the rule is undefined; the iterate then stays where it is, and the Run says so. ρ = 0 is
-    gradient descent.
+    Foret et al. 2021 (arXiv 2010.01412); equation (2) of arXiv 2210.01513. At ∇ℓ(w) = 0 the rule is undefined;
+    the iterate then stays where it is, and the Run says so. ρ = 0 is gradient descent.
 
     Attributes
     ----------

@@ -24,6 +24,8 @@ BLUE, GREEN, ORANGE, VERMILION, PURPLE, GREY = "#0072B2", "#009E73", "#E69F00", 
 COLOURS = {"sam": BLUE, "gd": GREEN, "sgd": GREEN, "usam": ORANGE}
 MARKERS = {"sam": "o", "gd": "s", "sgd": "s", "usam": "^"}
 NAMES = {"sam": "SAM", "gd": "gradient descent", "sgd": "SGD", "usam": "USAM"}
+# What has diverged past this is not drawn: matplotlib's own margins would overflow.
+_LARGEST = 1e100
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -65,7 +67,7 @@ def contours(ax: Axes, objective: Objective, x: tuple[float, float], y: tuple[fl
     """Contours of a two-dimensional loss over a rectangle."""
     across, up = np.linspace(*x, 81), np.linspace(*y, 81)
     values = np.array([[objective.value(np.array([a, b])) for a in across] for b in up])
-    ax.contour(across, up, values, levels=levels, colors="#b5b5b5", linewidths=0.7)
+    ax.contour(across, up, np.ma.masked_invalid(values), levels=levels, colors="#b5b5b5", linewidths=0.7)
     ax.set_xlim(*x)
     ax.set_ylim(*y)
 
@@ -92,9 +94,11 @@ def path(
 
 
 def frame(points: np.ndarray, margin: float = 0.12) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Limits of x and y around points of shape (…, 2), the finite ones."""
+    """Limits of x and y around points of shape (…, 2), those that can be drawn."""
     flat = points.reshape(-1, 2)
-    flat = flat[np.isfinite(flat).all(axis=1)]
+    flat = flat[(np.abs(flat) < _LARGEST).all(axis=1)]
+    if not flat.size:
+        return (-_LARGEST, _LARGEST), (-_LARGEST, _LARGEST)
     low, high = flat.min(axis=0), flat.max(axis=0)
     pad = margin * np.maximum(high - low, 1e-3 * np.maximum(1.0, np.abs(high)))
     return (low[0] - pad[0], high[0] + pad[0]), (low[1] - pad[1], high[1] + pad[1])
@@ -118,8 +122,9 @@ def figure_of(run: xr.Dataset, objective: Objective) -> Figure:
     for k in range(run.sizes["run"]):
         method = str(run["method"].values[k])
         colour, name = COLOURS.get(method, PURPLE), NAMES.get(method, method)
-        ax.plot(run["step"], run["grad_norm"].isel(run=k), color=colour, label=f"{name}: gradient norm")
-        ax.plot(run["step"], run["loss"].isel(run=k), color=colour, linestyle="--", label=f"{name}: loss")
+        norm, loss = (run[quantity].isel(run=k) for quantity in ("grad_norm", "loss"))
+        ax.plot(run["step"], norm.where(norm < _LARGEST), color=colour, label=f"{name}: gradient norm")
+        ax.plot(run["step"], loss.where(abs(loss) < _LARGEST), color=colour, linestyle="--", label=f"{name}: loss")
     if float(run["loss"].min()) >= 0 and float(run["grad_norm"].max()) > 0:
         from matplotlib.ticker import LogFormatter, NullFormatter
 
