@@ -154,6 +154,21 @@ def forecast(
     seen = measure(objective, beginning(objective, start), products, third, pairs)
     if third is not None:
         seen = bend(seen, objective, method, steps=steps, products=products, third=third)
+    return _run(objective, method, seen, steps=steps, tol=tol, check=check)
+
+
+def _refuse(method: Method, steps: int, products: int, tol: float, *, least: int) -> None:
+    if type(method) not in _RULES:
+        raise ValueError(f"method: {type(method).__name__} cannot be predicted; use GD, SAM or USAM")
+    if steps < 1 or products < least or not 0 < tol < 1:
+        raise ValueError(
+            f"steps = {steps}, products = {products}, tol = {tol}: give steps ≥ 1, products ≥ {least}, and "
+            "tol between 0 and 1"
+        )
+
+
+def _run(objective: Objective, method: Method, seen: Measured, *, steps: int, tol: float, check: bool) -> Forecast:
+    """The small loss run, read off and tested."""
     reduced = seen.reduced
     z, velocity = reduced.run(method, steps + FIRST)
     loss = float(objective.value(seen.point))
@@ -176,16 +191,6 @@ def forecast(
         products=seen.products,
         gradients=seen.gradients + spent,
     )
-
-
-def _refuse(method: Method, steps: int, products: int, tol: float, *, least: int) -> None:
-    if type(method) not in _RULES:
-        raise ValueError(f"method: {type(method).__name__} cannot be predicted; use GD, SAM or USAM")
-    if steps < 1 or products < least or not 0 < tol < 1:
-        raise ValueError(
-            f"steps = {steps}, products = {products}, tol = {tol}: give steps ≥ 1, products ≥ {least}, and "
-            "tol between 0 and 1"
-        )
 
 
 def _dataset(reduced: Reduced, z: np.ndarray, loss: float, steps: int) -> xr.Dataset:
