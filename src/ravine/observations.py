@@ -199,10 +199,10 @@ def sharpness(
     ValueError
         If the Run has several runs or does not record every step, or the loss has fewer than three dimensions.
     """
-    if objective.dimension < 3:
-        raise ValueError(f"objective: two eigenpairs need at least three dimensions, not {objective.dimension}")
     if run.sizes["run"] != 1:
         raise ValueError("run: pass one run, such as run.isel(run=[0])")
+    if objective.dimension < 3:
+        raise ValueError(f"objective: two eigenpairs need at least three dimensions, not {objective.dimension}")
     seen = bounce(run).isel(run=0)
     guess = None
     rows: list[tuple[np.ndarray, float, np.ndarray]] = []
