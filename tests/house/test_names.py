@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,32 +18,30 @@ def defined(file: SourceFile) -> set[str]:
     return {n.name for n in file.tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
 
 
-def exported(file: SourceFile) -> set[str]:
-    """What a package's ``__all__`` lists."""
-    for node in file.tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
-            return set(ast.literal_eval(node.value))
-    return set()
+def brought(file: SourceFile) -> set[str]:
+    """Names that a package takes from its modules."""
+    found = [node for node in ast.walk(file.tree) if isinstance(node, ast.ImportFrom) and node.module != file.name]
+    return {alias.asname or alias.name for node in found for alias in node.names}
 
 
 def shared_names(files: list[SourceFile]) -> Iterator[str]:
     """Each name that stands for a module and for something else in the same place."""
-    homes = {file.name: defined(file) for file in files}
+    modules = {file.name for file in files}
     for file in files:
-        stem = file.name.rpartition(".")[2]
-        if stem in homes[file.name]:
-            yield f"{file.name} defines {stem}"
-        if file.path.name != "__init__.py":
-            continue
-        for name in exported(file):
-            module = f"{file.name}.{name}"
-            # A package may list its modules; it must not list a function or class under a module's name.
-            if module in homes and any(name in things for home, things in homes.items() if home.startswith(file.name)):
-                yield f"{file.name} exports {name}, which is also its module"
+        if file.name.rpartition(".")[2] in defined(file):
+            yield f"{file.name} defines its own name"
+        if file.path.name == "__init__.py":
+            yield from (f"{file.name} hides its module {n}" for n in brought(file) if f"{file.name}.{n}" in modules)
 
 
 def test_no_module_shares_its_name(root: Path) -> None:
     assert not list(shared_names(source_files(root / "src")))
+
+
+def test_the_packages_own_names_are_no_modules() -> None:
+    """They are imported when first used, which no import statement shows."""
+    modules = {info.name for info in pkgutil.iter_modules(ravine.__path__)}
+    assert all(inspect.ismodule(getattr(ravine, name)) for name in modules & set(ravine.__all__))
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_no_module_shares_its_name(root: Path) -> None:
     [
         ({"ravine.a": "def a(): ..."}, 1),
         ({"ravine.a": "def b(): ..."}, 0),
-        ({"ravine.r": '__all__ = ["m"]', "ravine.r.m": "def f(): ...", "ravine.r.n": "def m(): ..."}, 1),
-        ({"ravine.r": '__all__ = ["m"]', "ravine.r.m": "def f(): ..."}, 0),
+        ({"ravine.r": "from ravine.r.n import m", "ravine.r.m": "def f(): ...", "ravine.r.n": "def m(): ..."}, 1),
+        ({"ravine.r": "from ravine.r import m", "ravine.r.m": "def f(): ..."}, 0),
     ],
 )
 def test_a_planted_name_is_seen(texts: dict[str, str], count: int) -> None:
