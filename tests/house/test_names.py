@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import ravine
 from house.source import SourceFile, source_files
 
 

@@ -1,4 +1,4 @@
-"""The numbered statements of arXiv:2210.01513, as printed and as corrected, each a check that can fail."""
+"""The numbered statements of arXiv 2210.01513, as printed and as corrected, each a check that can fail."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from ravine.claims.samplers import Instance
 
 
 class Law:
-    """λ, η, ρ of an instance, and what Sections 4.1 to 4.4 of arXiv:2210.01513 define of them.
+    """λ, η, ρ of an instance, and what Sections 4.1 to 4.4 of arXiv 2210.01513 define of them.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ LEDGER: Mapping[str, Statement] = _by_key(statement for module in _IN_ORDER for 
 def find(names: list[str] | tuple[str, ...]) -> list[Statement]:
     """The statements named; a name stands for its parts too: lemma-5 for lemma-5.1, lemma-5.2, ….
 
-    The numbers are those of arXiv:2210.01513; no names stand for all.
+    The numbers are those of arXiv 2210.01513; no names stand for all.
 
     Raises
     ------

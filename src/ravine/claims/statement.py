@@ -31,7 +31,7 @@ class Untested(Exception):  # noqa: N818 (it is an outcome, not an error)
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Claim:
-    r"""One wording of a statement of arXiv:2210.01513, or of ours.
+    r"""One wording of a statement of arXiv 2210.01513, or of ours.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Statement:
-    """A numbered statement of arXiv:2210.01513 on trial, or one that the paper leaves open.
+    """A numbered statement of arXiv 2210.01513 on trial, or one that the paper leaves open.
 
     Attributes
     ----------

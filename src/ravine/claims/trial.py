@@ -24,7 +24,7 @@ Progress = Callable[[StatementOutcome], None]
 def judge(
     statement: Statement, claim: Claim, samples: int, seed: int, given: Mapping[str, Any] | None = None
 ) -> Verdict:
-    """Put one wording of a statement of arXiv:2210.01513 on trial.
+    """Put one wording of a statement of arXiv 2210.01513 on trial.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def audit(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> list[StatementOutcome]:
-    """Put statements of arXiv:2210.01513 on trial, in their order.
+    """Put statements of arXiv 2210.01513 on trial, in their order.
 
     Parameters
     ----------

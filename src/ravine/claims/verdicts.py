@@ -12,7 +12,7 @@ Status = Literal["proved", "refuted", "not refuted", "outside", "untested"]
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Verdict:
-    """What the trial found of one wording of a statement of arXiv:2210.01513.
+    """What the trial found of one wording of a statement of arXiv 2210.01513.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Verdict:
 
 @dataclass(frozen=True, repr=False)
 class StatementOutcome:
-    """A statement's two verdicts: of the wording printed in arXiv:2210.01513, and of the corrected one.
+    """A statement's two verdicts: of the wording printed in arXiv 2210.01513, and of the corrected one.
 
     Attributes
     ----------

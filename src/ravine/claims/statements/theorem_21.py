@@ -21,7 +21,7 @@ _CURVED: Instance = {
 
 
 class PolynomialLoss:
-    """The loss of an instance, and SAM's step from w_t = s(β₁/λ₁)e₁ on it (arXiv:2210.01513, Section 5).
+    """The loss of an instance, and SAM's step from w_t = s(β₁/λ₁)e₁ on it (arXiv 2210.01513, Section 5).
 
     Attributes
     ----------
