@@ -167,8 +167,8 @@ def test_a_radius_made_smaller_fails_where_it_is_made(proof, tmp_path, step):
     [
         ({"start": ["2", "2.001"]}, 0),
         ({"eta": "0.21"}, 1),
-        ({"lam": ["1", "0.51"]}, 0),
-        ({"lam": ["1", "1"]}, "hypotheses"),
+        ({"eigenvalues": ["1", "0.51"]}, 0),
+        ({"eigenvalues": ["1", "1"]}, "hypotheses"),
         ({"arrival": 62}, 62),
         ({"within": "1e-7"}, 63),
         ({"distance": "1e-8"}, 63),
@@ -267,15 +267,15 @@ def test_section_6_tampered_fails_at_its_stage(cycle, tmp_path, change, stage):
 
 def test_dual_numbers_of_the_check_agree_with_differences():
     from ravine.certify.certificate import precision
-    from ravine.certify.checking import _Dual, _sam
+    from ravine.certify.dual_numbers import Dual, sam_step
 
     with precision(200) as flint:
         x, y, eta, rho = (flint.arb(s) for s in ("0.3", "0.4", "0.2", "1"))
         step = flint.arb("1e-25")
-        slope = [f.slope for f in _sam(_Dual(x, 1, 0), _Dual(y, 0, 1), eta, rho)]
+        slope = [f.slope for f in sam_step(Dual(x, 1, 0), Dual(y, 0, 1), eta, rho)]
         for j, (dx, dy) in enumerate(((step, 0), (0, step))):
-            up = _sam(_Dual(x + dx), _Dual(y + dy), eta, rho)
-            down = _sam(_Dual(x - dx), _Dual(y - dy), eta, rho)
+            up = sam_step(Dual(x + dx), Dual(y + dy), eta, rho)
+            down = sam_step(Dual(x - dx), Dual(y - dy), eta, rho)
             for i in range(2):
                 assert abs((up[i].value - down[i].value) / (2 * step) - slope[i][j]) < flint.arb("1e-20")
 

@@ -2,8 +2,9 @@
 
 With momentum m, w_{t+1} = w_t − ηd(w_t) + m(w_t − w_{t−1}). On a 2-cycle w_{t−1} = w_{t+1}, so that the step is
 w_{t+1} − w_t = −η/(1+m)·d(w_t): on every loss, the 2-cycles of SAM with momentum m are those of SAM without it at step
-size η/(1+m). What differs is how the neighbourhood moves. On a quadratic the 2-cycle attracts it for every m < 1; from
-about m = 0.4 on, wider orbits (+ + − −, and longer) attract as well, so that a run need not end in it.
+size η/(1+m). What differs is how the neighbourhood moves. On a quadratic the 2-cycle attracts it for every m < 1, but a
+run need not come near: for ηλ₁ < 2m, and only then, there is along e₁ also the orbit a, b, −a, −b with
+a = ηρ(p+q)/(p²+q²), b = ηρ(q−p)/(p²+q²), p = 1−m, q = 1+m−ηλ₁, and it attracts along e₁ as well. Longer ones join it.
 """
 
 from __future__ import annotations

@@ -163,8 +163,8 @@ class QuadraticLaw:
         """The two points ±(β₁/λ₁)e₁ of the limit, shape (2, d) (Theorem 2).
 
         With a tie the limit is the sphere of radius `amplitude` in the space of the largest eigenvalue, and these are
-        two of its points; `limit` gives the pair that belongs to a start. With momentum from about 0.4 on, wider
-        orbits attract as well, and a run need not end here.
+        two of its points; `limit` gives the pair that belongs to a start. With momentum a run need not end here: for
+        ηλ₁ < 2m, and for m and η both large, wider orbits attract as well (`ravine.theory.bounce`).
         """
         direction = np.zeros(self.eigenvalues.size)
         direction[int(np.argmax(self.eigenvalues))] = 1.0
