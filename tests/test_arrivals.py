@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ pytest.importorskip("flint")
 
 from ravine.arrivals import arrivals, compare_arrivals, uniform_starts
 
-SETTING = {"radius": 3.0, "density": 1.0, "q": 0.01, "delta": 0.05, "within": 0.01}
+SETTING: dict[str, Any] = {"radius": 3.0, "density": 1.0, "q": 0.01, "delta": 0.05, "within": 0.01}
 
 
 @settings(max_examples=15)

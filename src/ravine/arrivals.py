@@ -46,7 +46,7 @@ class Comparison:
     >>> law = rv.theory.quadratic([1.0, 0.5], eta=0.2, rho=1.0)
     >>> found = compare_arrivals(law, radius=3, density=1, q=0.01, delta=0.05, within=0.01, starts=50)
     >>> found
-    Comparison(sharp bound 62610, simulated 25, certified 25)
+    Comparison(sharp bound 62610, simulated 24, certified 24)
     """
 
     counts: bounds.Versions[bounds.Count]

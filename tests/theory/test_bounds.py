@@ -220,18 +220,18 @@ STATEMENTS = {
 
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
 @pytest.mark.parametrize(
-    ("lam", "eta", "rho", "momentum", "word"),
+    ("arguments", "word"),
     [
-        ([1, 1], 0.2, 1, 0, "merge"),
-        ([1, 0.5], 0.5, 1, 0, r"1/\(2λ₁\)"),
-        ([1], 0.2, 1, 0, "two"),
-        ([1, 0], 0.2, 1, 0, "λ_d"),
-        ([1, 0.5], 0.2, 0, 0, "rho"),
-        ([1, 0.5], 0.2, 1, 0.1, "momentum=0"),
+        (([1, 1], 0.2, 1), "merge"),
+        (([1, 0.5], 0.5, 1), r"1/\(2λ₁\)"),
+        (([1], 0.2, 1), "two"),
+        (([1, 0], 0.2, 1), "λ_d"),
+        (([1, 0.5], 0.2, 0), "rho"),
+        (([1, 0.5], 0.2, 1, 0.1), "momentum=0"),
     ],
 )
-def test_laws_outside_section_4_are_refused_with_the_cure(statement, lam, eta, rho, momentum, word):
-    law = quadratic(lam, eta, rho, momentum)
+def test_laws_outside_section_4_are_refused_with_the_cure(statement, arguments, word):
+    law = quadratic(*arguments)
     with pytest.raises(ValueError, match=word):
         statement(law)
     with pytest.raises(ValueError, match=word):
