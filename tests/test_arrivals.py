@@ -83,11 +83,13 @@ def test_the_comparison_is_what_its_parts_say() -> None:
 
 def test_starts_that_are_not_the_theorems_are_named() -> None:
     law = theory.quadratic([1.0, 0.5], 0.2, 1.0)
-    notes = compare_arrivals(law, **SETTING | {"density": 0.01, "q": 1.0}, starts=5).notes
+    dense: dict[str, Any] = SETTING | {"density": 0.01, "q": 1.0}
+    notes = compare_arrivals(law, **dense, starts=5).notes
     # The disc of radius 3 has area 9π; of it, |w₁| < 1 holds on a share (2/π)(asin(1/3) + √8/9).
     assert "density 0.03537 > A" in notes[0]
     assert "probability 0.4164 > δ" in notes[1]
-    none = compare_arrivals(law, **SETTING | {"q": 9.0}, starts=5)
+    edge: dict[str, Any] = SETTING | {"q": 9.0}
+    none = compare_arrivals(law, **edge, starts=5)
     assert (none.start, none.simulated, none.certified) == (None, None, None)
     assert "no start in the ball" in none.notes[-1]
 

@@ -34,8 +34,8 @@ ROOMS = {
     "certify": {"extras", "files", "theory"},
     "arrivals": {"certify", "methods", "objectives", "simulate", "theory"},
     "cli": {
-        "arrivals", "certify", "claims", "experiments", "extras", "files", "forecasts", "methods", "objectives", "plots", "report",
-        "schema", "simulate", "theory", "torch", "version",
+        "arrivals", "certify", "claims", "experiments", "extras", "files", "forecasts", "methods", "objectives",
+        "plots", "report", "schema", "simulate", "theory", "torch", "version",
     },
 }  # fmt: skip
 # What may be imported, and by which rooms only.

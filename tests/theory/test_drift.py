@@ -132,6 +132,16 @@ def test_runs_with_momentum_settle_and_drift_where_said(momentum: float) -> None
     assert a_step == pytest.approx(-drift.flat_coefficient(rho=rho, **setting), rel=0.01)
 
 
+@given(st.floats(0.1, 10.0), st.floats(0.02, 1.9), st.floats(0.0, 1.0), st.sampled_from([0.0, 0.5]))
+def test_the_loss_in_other_units_is_the_same_loss(unit: float, eta: float, lam: float, momentum: float) -> None:
+    """cℓ at η/c makes the steps that ℓ makes at η; ∇λ₁ is then c times as long."""
+    one, other = (
+        {"sharpness": scale, "eta": eta / scale, "rho": 0.3, "momentum": momentum, "steps": 7} for scale in (1.0, unit)
+    )
+    moved = drift.displacement([lam], [1.0], **one)
+    assert drift.displacement([unit * lam], [unit], **other) == pytest.approx(moved, rel=1e-9)
+
+
 def test_nearly_flat_directions_lose_no_digits() -> None:
     tiny, flat = (
         drift.displacement([lam], [1.0], sharpness=1.0, eta=0.2, rho=0.1, steps=1000)[0] for lam in (1e-17, 0.0)
