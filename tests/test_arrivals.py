@@ -15,7 +15,7 @@ from ravine import theory
 
 pytest.importorskip("flint")
 
-from ravine.arrivals import arrivals, compare_arrivals, uniform_starts
+from ravine.arrivals import arrival_steps, compare_arrivals, uniform_starts
 
 SETTING: dict[str, Any] = {"radius": 3.0, "density": 1.0, "q": 0.01, "delta": 0.05, "within": 0.01}
 
@@ -28,7 +28,7 @@ def test_arrivals_are_those_of_runs_step_by_step(lam: list[float], eta: float, r
     law = theory.quadratic(lam, eta, rho)
     starts = uniform_starts(law, radius=3.0, q=0.01, starts=5, seed=1)
     within = share * law.amplitude
-    found = arrivals(law, starts, within=within)
+    found = arrival_steps(law, starts, within=within)
     for start, arrival in zip(starts, found, strict=True):
         w, inside = start, []
         for _ in range(arrival + 100):
@@ -42,16 +42,16 @@ def test_long_runs_go_on_in_stretches() -> None:
     """Enough coordinates that a stretch is shorter than the way; the same as in one stretch."""
     law = theory.quadratic(np.linspace(1.0, 0.4, 300), 0.05, 1.0)
     starts = uniform_starts(law, radius=3.0, q=0.0, starts=40, seed=0)
-    found = arrivals(law, starts, within=0.01)
-    alone = [int(arrivals(law, start[None, :], within=0.01)[0]) for start in starts[:3]]
+    found = arrival_steps(law, starts, within=0.01)
+    alone = [int(arrival_steps(law, start[None, :], within=0.01)[0]) for start in starts[:3]]
     assert found[:3].tolist() == alone
     assert min(alone) > 2**20 // starts.size
 
 
 def test_a_run_that_has_not_settled_has_not_arrived() -> None:
     law = theory.quadratic([1.0, 0.5], 0.2, 1.0)
-    assert arrivals(law, np.array([[2.0, 2.0]]), within=1e-6, most_steps=60).tolist() == [-1]
-    assert arrivals(law, np.array([[2.0, 2.0], [0.0, 1.0]]), within=1e-6, most_steps=500).tolist() == [63, -1]
+    assert arrival_steps(law, np.array([[2.0, 2.0]]), within=1e-6, most_steps=60).tolist() == [-1]
+    assert arrival_steps(law, np.array([[2.0, 2.0], [0.0, 1.0]]), within=1e-6, most_steps=500).tolist() == [63, -1]
 
 
 @pytest.mark.parametrize("lam", [[1.0, 0.5], [0.5, 1.0, 0.7]])
@@ -73,7 +73,7 @@ def test_the_comparison_is_what_its_parts_say() -> None:
     law = theory.quadratic([0.5, 1.0], 0.2, 1.0)
     found = compare_arrivals(law, **SETTING, starts=50)
     starts = uniform_starts(law, radius=3.0, q=0.01, starts=50)
-    arrived = arrivals(law, starts, within=0.01)
+    arrived = arrival_steps(law, starts, within=0.01)
     assert found.start == tuple(starts[arrived.argmax()])
     assert found.simulated == found.certified == arrived.max()
     assert found.counts == theory.bounds.theorem_3(law, **SETTING)
@@ -109,11 +109,14 @@ def test_the_bounds_hold_for_the_slowest() -> None:
         (lambda law: compare_arrivals(law, **SETTING, seed=-1), "seed"),
         (lambda law: uniform_starts(law, radius=1.0, q=2.0, starts=1), "q ≤ R²"),
         (lambda law: uniform_starts(law, radius=-1.0, q=0.0, starts=1), "R > 0"),
-        (lambda law: arrivals(law, np.ones((1, 2)), within=0.0), "positive distance"),
-        (lambda law: arrivals(law, np.ones((1, 3)), within=0.1), "starts"),
-        (lambda law: arrivals(theory.quadratic([1.0, 1.0], 0.2, 1.0), np.ones((1, 2)), within=0.1), "λ₁ > λ₂"),
-        (lambda law: arrivals(theory.quadratic([1.0], 2.0, 1.0), np.ones((1, 1)), within=0.1), "ηλ₁ < 2"),
-        (lambda law: arrivals(theory.quadratic([1.0], 0.2, 1.0, 0.5), np.ones((1, 1)), within=0.1), "without momentum"),
+        (lambda law: arrival_steps(law, np.ones((1, 2)), within=0.0), "positive distance"),
+        (lambda law: arrival_steps(law, np.ones((1, 3)), within=0.1), "starts"),
+        (lambda law: arrival_steps(theory.quadratic([1.0, 1.0], 0.2, 1.0), np.ones((1, 2)), within=0.1), "λ₁ > λ₂"),
+        (lambda law: arrival_steps(theory.quadratic([1.0], 2.0, 1.0), np.ones((1, 1)), within=0.1), "ηλ₁ < 2"),
+        (
+            lambda law: arrival_steps(theory.quadratic([1.0], 0.2, 1.0, 0.5), np.ones((1, 1)), within=0.1),
+            "without momentum",
+        ),
         (lambda law: compare_arrivals(theory.quadratic([1.0, 0.5], 0.6, 1.0), **SETTING), r"1/\(2λ₁\)"),
     ],
 )

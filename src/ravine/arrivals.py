@@ -42,9 +42,8 @@ class Comparison:
     Examples
     --------
     >>> import ravine as rv
-    >>> from ravine.arrivals import compare_arrivals
     >>> law = rv.theory.quadratic([1.0, 0.5], eta=0.2, rho=1.0)
-    >>> found = compare_arrivals(law, radius=3, density=1, q=0.01, delta=0.05, within=0.01, starts=50)
+    >>> found = rv.arrivals.compare_arrivals(law, radius=3, density=1, q=0.01, delta=0.05, within=0.01, starts=50)
     >>> found
     Comparison(sharp bound 62610, simulated 24, certified 24)
     """
@@ -94,7 +93,7 @@ def compare_arrivals(
     notes = _differences(law.eigenvalues.size, radius=radius, density=density, q=q, delta=delta)
     if not len(points):
         return Comparison(counts, None, None, None, (*notes, "no start in the ball had w₀₁² ≥ q"))
-    arrived = arrivals(law, points, within=within)
+    arrived = arrival_steps(law, points, within=within)
     if (arrived < 0).any():
         reason = f"not every simulated start arrived in {MOST_STEPS} steps"
         return Comparison(counts, None, None, None, (*notes, reason))
@@ -134,7 +133,7 @@ def uniform_starts(law: QuadraticLaw, *, radius: float, q: float, starts: int, s
     return np.array([[float(f"{x:.6g}") for x in row] for row in points[:starts]]).reshape(-1, d)
 
 
-def arrivals(law: QuadraticLaw, starts: np.ndarray, *, within: float, most_steps: int = MOST_STEPS) -> np.ndarray:
+def arrival_steps(law: QuadraticLaw, starts: np.ndarray, *, within: float, most_steps: int = MOST_STEPS) -> np.ndarray:
     """The step from which each simulated run is within ε of its cycle, shape (starts,); −1 where it is not settled.
 
     A run is settled where it is within ε/10. One that is not by `most_steps` counts as not arrived.
