@@ -88,6 +88,10 @@ def test_starts_that_are_not_the_theorems_are_named() -> None:
     # The disc of radius 3 has area 9π; of it, |w₁| < 1 holds on a share (2/π)(asin(1/3) + √8/9).
     assert "density 0.03537 > A" in notes[0]
     assert "probability 0.4164 > δ" in notes[1]
+    # The ball of radius 3 has volume 36π.
+    sparse: dict[str, Any] = SETTING | {"density": 0.001}
+    solid = compare_arrivals(theory.quadratic([1.0, 0.5, 0.4], 0.2, 1.0), **sparse, starts=5).notes
+    assert "density 0.008842 > A" in solid[0]
     edge: dict[str, Any] = SETTING | {"q": 9.0}
     none = compare_arrivals(law, **edge, starts=5)
     assert (none.start, none.simulated, none.certified) == (None, None, None)

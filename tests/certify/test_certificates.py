@@ -109,8 +109,15 @@ def test_precision_is_raised_until_it_suffices_and_no_further():
     assert fine.arrival == pytest.approx(63 + 34 * math.log(10) / -math.log(0.8), abs=3)
     with pytest.raises(CouldNotDecide, match="at most 128 bits"):
         prove(*FIGURE_1, "1e-40", most_bits=128)
-    with pytest.raises(CouldNotDecide, match="50 steps"):
-        prove(*FIGURE_1, "1e-6", most_steps=50)
+    tried = []
+    with pytest.raises(CouldNotDecide, match="50 steps were not enough"):
+        prove(*FIGURE_1, "1e-6", most_steps=50, progress=lambda step, bits: tried.append(bits))
+    assert tried == [64]  # more precision makes no more steps
+
+
+def test_a_run_that_passes_next_to_zero_is_decided_with_more_precision():
+    # On the axis and 10⁻²⁵ off ‖Λw₀‖ = γ₁: the next gradient is nearer to 0 than 64 bits can tell.
+    assert prove([1, 0.5], 0.2, 1, ["0.2500000000000000000000001", "0"], 1e-3).bits == 128
 
 
 def test_a_run_that_meets_the_singular_sphere_is_not_decided():
