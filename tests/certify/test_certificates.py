@@ -234,7 +234,7 @@ def test_section_6_the_cycle_attracts_where_the_simulation_goes(cycle, tmp_path)
         a = 1 + w[1] ** 2 / 2
         return np.array([2 * w[0] / a, w[1] * (1 - (w[0] / a) ** 2)])
 
-    iterates = run("sam", gradient, np.array([1.0, 1.0]), 600, 0.2, 1.0)
+    iterates = run("sam", gradient, np.array([1.0, 1.0]), 600, 0.2, rho=1.0)
     assert np.abs(np.abs(iterates[-2:]) - centre).max() < 1e-9
     assert iterates[-1, 0] * iterates[-2, 0] < 0
 
