@@ -23,7 +23,7 @@ _SETTLED = 0.1
 
 @dataclass(frozen=True)
 class Comparison:
-    """Theorem 3 of arXiv:2210.01513 beside runs; made by `compare_arrivals`.
+    """Theorem 3 of arXiv 2210.01513 beside runs; made by `compare_arrivals`.
 
     Attributes
     ----------

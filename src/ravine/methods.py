@@ -34,7 +34,7 @@ def _check(name: str, value: float, admissible: Callable[[float], bool], cure: s
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """An update rule w ← w − ηb, b ← mb + d: heavy ball over a descent direction d.
+    """An update rule w ← w − ηb, b ← mb + d: heavy ball over a descent direction d (m = 0 in arXiv 2210.01513).
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Method(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class GD(Method):
-    """Gradient descent, w ← w − η∇ℓ(w).
+    """Gradient descent, w ← w − η∇ℓ(w): what SAM is set beside in Section 6 of arXiv 2210.01513.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Proofs by ball arithmetic for arXiv:2210.01513: a run is on its cycle from step t on; Section 6's cycle exists.
+"""Proofs by ball arithmetic for arXiv 2210.01513: a run is on its cycle from step t on; Section 6's cycle exists.
 
 `prove` and `prove_section_6` make certificates, `Certificate.save` writes one, `check` verifies a file by other code.
 Nothing here knows the compiled kernels or the simulator.

@@ -32,7 +32,7 @@ class CouldNotDecide(Exception):  # noqa: N818 (it is an outcome: neither proved
 
 @dataclass(frozen=True, repr=False)
 class Certificate:
-    """A proof that can be checked again, of a run or a cycle of SAM (arXiv:2210.01513); made by `prove` and its like.
+    """A proof that can be checked again, of a run or a cycle of SAM (arXiv 2210.01513); made by `prove` and its like.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""SAM on ½ Σ λᵢwᵢ² (arXiv:2210.01513): a proof that from some step on the run is within ε of its cycle.
+"""SAM on ½ Σ λᵢwᵢ² (arXiv 2210.01513): a proof that from some step on the run is within ε of its cycle.
 
 Write f for the step, f(w) = (I − ηΛ − ηρΛ²/‖Λw‖)w. Its derivative, (I − ηΛ) − (ηρ/N)Λ(I − v̂v̂ᵀ)Λ with v = Λw, N = ‖v‖,
 is symmetric in these coordinates (SAM is gradient descent on J); its eigenvalues lie in [1 − ηλ₁ − b/N, 1 − ηλ_d].

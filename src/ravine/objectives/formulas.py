@@ -16,7 +16,7 @@ _NO_DATA = np.empty((1, 0))
 
 
 class Expression(Objective):
-    """The loss that a formula describes; see `expression`.
+    """The loss that a formula describes, such as that of Section 6 of arXiv 2210.01513; see `expression`.
 
     Examples
     --------

@@ -14,7 +14,16 @@ Array = Any
 
 @dataclass(frozen=True, repr=False)
 class CompiledOracles:
-    """Source of ``value(w, data)`` and ``gradient(w, data, out)`` for the compiled loops, and their data."""
+    """Source of ``value(w, data)`` and ``gradient(w, data, out)`` for the compiled loops, and their data.
+
+    With them an objective's runs of SAM (arXiv 2210.01513) are compiled; without, its own methods are called.
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> rv.quadratic([1.0, 0.5]).compiled
+    <CompiledOracles: 21 lines, data of shape (1, 2)>
+    """
 
     source: str
     data: np.ndarray

@@ -23,6 +23,8 @@ _HELD = 2**22
 class Krylov:
     """An orthonormal basis of a Krylov space, grown by one product at a time, and the operator projected on it.
 
+    In that of ∇ℓ, SAM on a quadratic (Section 3 of arXiv 2210.01513) runs as in the whole space.
+
     HQ = Q·(upper + lower) + β q e_mᵀ to rounding: `upper` holds the measured coefficients qᵢᵀHqⱼ, i ≤ j, and `lower`
     the norms that orthogonalization left. In exact arithmetic one is the other's transpose; what they differ by is the
     error of the products, and goes into the residuals.

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, repr=False)
 class Eigenpairs:
-    """Eigenvalues from the outermost inwards, with their vectors and bounds.
+    """Eigenvalues from the outermost inwards, with their vectors and bounds; λ₁ and e₁ of arXiv 2210.01513 come first.
 
     Attributes
     ----------

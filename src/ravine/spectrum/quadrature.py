@@ -16,6 +16,8 @@ from ravine.spectrum.lanczos import Apply, Array, Krylov, hessian_operator, rand
 class Measure:
     """Gauss quadrature of a vector's spectral measure: Σ weightᵢ f(nodeᵢ) ≈ vᵀf(H)v, exact for degree < 2m.
 
+    On a quadratic it is all that SAM's run knows of the Hessian (Section 3 of arXiv 2210.01513).
+
     Attributes
     ----------
     nodes
@@ -89,6 +91,8 @@ def measure(apply: Apply, v: Array, m: int, precision: float = 0.0) -> Measure:
 @dataclass(frozen=True, repr=False)
 class Density:
     """The density of eigenvalues, smoothed: mean and standard error over random vectors.
+
+    Ghorbani, Krishnan and Xiao 2019 (arXiv 1901.10159).
 
     Attributes
     ----------

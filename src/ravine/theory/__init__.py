@@ -1,4 +1,4 @@
-"""The paper's closed forms (arXiv:2210.01513): NumPy in, NumPy out. Knows no simulator; their agreement is evidence."""
+"""The paper's closed forms (arXiv 2210.01513): NumPy in, NumPy out. Knows no simulator; their agreement is evidence."""
 
 from __future__ import annotations
 

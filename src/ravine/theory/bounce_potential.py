@@ -1,4 +1,4 @@
-"""The potential J on which SAM is gradient descent: Proposition 8, Remark 9, Lemma 10 (arXiv:2210.01513).
+"""The potential J on which SAM is gradient descent: Proposition 8, Remark 9, Lemma 10 (arXiv 2210.01513).
 
 With u_t = (−1)ᵗw_t, SAM on ½wᵀΛw is u_{t+1} = u_t − ηρ∇J(u_t), J(u) = ½uᵀCu − ‖Λu‖, C = (2I − ηΛ)/(ηρ). With heavy
 ball, u is heavy ball of the same coefficient m, u_{t+1} = u_t − ηρ∇J(u_t) + m(u_t − u_{t−1}), on J with
@@ -17,7 +17,7 @@ from ravine.theory.checks import convex_spectrum, fraction, positive, vector
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StationaryPoint:
-    """A stationary point ±(βᵢ/λᵢ)eᵢ of J (Remark 9, arXiv:2210.01513); with equal eigenvalues, one of a sphere of them.
+    """A stationary point ±(βᵢ/λᵢ)eᵢ of J (Remark 9, arXiv 2210.01513); with equal eigenvalues, one of a sphere of them.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class StationaryPoint:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Potential:
-    """J for one spectrum, step size, radius and momentum (Proposition 8, arXiv:2210.01513); made by `potential`.
+    """J for one spectrum, step size, radius and momentum (Proposition 8, arXiv 2210.01513); made by `potential`.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Drift towards wide minima: Section 5, Theorem 21 (arXiv:2210.01513), and the second-order term it leaves out.
+"""Drift towards wide minima: Section 5, Theorem 21 (arXiv 2210.01513), and the second-order term it leaves out.
 
 At a minimum w_z with Hessian H = Σ λᵢeᵢeᵢᵀ, λ₁ simple, and ε = Ae₁, A = ηρλ₁/(2(1+m) − ηλ₁), a step of SAM from
 w_z + sε off the bounce's last iterate w_z − sε is, with heavy ball or without (m = 0),

@@ -9,7 +9,7 @@ from ravine.theory.checks import fraction, non_negative, numbers, positive
 
 
 def sam_edge(grad_norm: ArrayLike, eta: float, rho: float, momentum: float = 0.0) -> np.ndarray:
-    """SAM-edge(g): the curvature above which a direction grows at gradient norm g (arXiv:2309.12488).
+    """SAM-edge(g): the curvature above which a direction grows at gradient norm g (arXiv 2309.12488).
 
     The root λ of ηλ(1 + ρλ/g) = 2(1+m); 2(1+m)/η at ρ = 0, the edge of gradient descent with heavy ball.
     It is g/(2ρ)·(√(1+x) − 1), x = 8(1+m)ρ/(ηg), computed as (4(1+m)/η)/(√(1+x) + 1), which loses no digits for

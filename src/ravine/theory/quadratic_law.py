@@ -1,4 +1,4 @@
-"""SAM on a convex quadratic: Sections 3 and 4 of Bartlett, Long and Bousquet (arXiv:2210.01513), and with heavy ball.
+"""SAM on a convex quadratic: Sections 3 and 4 of Bartlett, Long and Bousquet (arXiv 2210.01513), and with heavy ball.
 
 ℓ(w) = ½ Σ λᵢwᵢ², v = ∇ℓ(w) = Λw. Coordinates keep the order in which the eigenvalues are given; "1" in λ₁, β₁
 means the largest.
@@ -19,7 +19,7 @@ from ravine.theory.drift import contraction
 
 @dataclass(frozen=True, eq=False, repr=False)
 class QuadraticLaw:
-    """What theory says of SAM on ½ Σ λᵢwᵢ² (Sections 3 and 4 of arXiv:2210.01513); made by `quadratic`.
+    """What theory says of SAM on ½ Σ λᵢwᵢ² (Sections 3 and 4 of arXiv 2210.01513); made by `quadratic`.
 
     With momentum, what is known only without it (`gamma`, `alpha`, `b`, `mu`, `limit`) raises a `ValueError`.
 

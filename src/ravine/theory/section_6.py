@@ -1,4 +1,4 @@
-"""The bounce on the loss of Section 6 (arXiv:2210.01513), w₁²/(1+w₂²/2) + w₂²/2, in closed form.
+"""The bounce on the loss of Section 6 (arXiv 2210.01513), w₁²/(1+w₂²/2) + w₂²/2, in closed form.
 
 The paper shows its runs (Figures 3 to 5) and proves nothing of them. By the loss's symmetry SAM has 2-cycles
 (w₁, w₂) ↔ (−w₁, w₂). On the axis w₂ = 0 the loss is w₁² (λ₁ = 2), and the cycle is that of the quadratic. It

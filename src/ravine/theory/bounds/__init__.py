@@ -1,4 +1,4 @@
-"""The paper's a-priori bounds on steps (arXiv:2210.01513): Lemmas 6, 7, 11, 14, 17, 19, Theorem 3.
+"""The paper's a-priori bounds on steps (arXiv 2210.01513): Lemmas 6, 7, 11, 14, 17, 19, Theorem 3.
 
 All take a `QuadraticLaw` in the setting of Section 4 (λ₁ > λ₂ ≥ … ≥ λ_d > 0, d ≥ 2, η < 1/(2λ₁), ρ > 0, no momentum)
 and refuse another with the cure. Each comes as printed, as corrected, and sharper (`Versions`). What fails, and where,

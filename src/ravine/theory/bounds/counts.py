@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Versions(Generic[T]):
-    """One bound of arXiv:2210.01513 three ways.
+    """One bound of arXiv 2210.01513 three ways.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Versions(Generic[T]):
 
 @dataclass(frozen=True)
 class Count:
-    """A bound on a step, term by term (Lemma 19 and Theorem 3 of arXiv:2210.01513).
+    """A bound on a step, term by term (Lemma 19 and Theorem 3 of arXiv 2210.01513).
 
     Attributes
     ----------
