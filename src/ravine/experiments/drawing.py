@@ -58,7 +58,7 @@ def crosses(ax: Axes, points: np.ndarray, *, label: str, on_heat: bool = False) 
     from matplotlib.patheffects import Normal, withStroke
 
     ink, halo = (FIXED_BLACK, FIXED_WHITE) if on_heat else ("black", "white")
-    line = ax.plot(*points.T, "+", color=ink, markersize=13, markeredgewidth=1.6, label=label, zorder=2.8)[0]
+    line = ax.plot(*points.T, "+", color=ink, markersize=15, markeredgewidth=1.8, label=label, zorder=2.8)[0]
     line.set_path_effects([withStroke(linewidth=4.2, foreground=halo), Normal()])
 
 

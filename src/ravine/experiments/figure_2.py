@@ -24,7 +24,7 @@ ETA, RHO, START, STEPS = 0.2, 1.0, (0.244, 0.0224), 25
 LONG = 400
 _FORMULA = Formula(
     r"J(u) = \frac{1}{2}\,u^{\top} C\,u - \left\lVert \Lambda u \right\rVert, \qquad C = \frac{2I-\eta\Lambda}{\eta\rho}",
-    "The potential; Λ is the diagonal matrix of the curvatures. SAM's step is u_(t+1) = u_t − ηρ∇J(u_t).",
+    "The potential that SAM descends, Λ being the diagonal matrix of the curvatures: u_(t+1) = u_t − ηρ∇J(u_t).",
 )
 
 
@@ -110,8 +110,10 @@ def _heat(ax: Axes, u: np.ndarray) -> None:
     for one, size in ((ax, 3.0), (inset, 2.6)):
         mesh = one.pcolormesh(x, y, heights, cmap="cividis", shading="gouraud", rasterized=True)
         drawing.crosses(one, points, label="stationary points", on_heat=True)
-        one.plot(*u.T, color=drawing.FIXED_WHITE, zorder=4, marker="o", markersize=size, linewidth=0.7, markeredgecolor=drawing.FIXED_BLACK, markeredgewidth=0.5, label="uₜ of SAM")
+        one.plot(*u.T, color=drawing.FIXED_WHITE, zorder=4, marker="o", markersize=size, linewidth=0.7, markeredgecolor=drawing.FIXED_BLACK, markeredgewidth=0.5)
     ax.figure.colorbar(mesh, ax=ax, label="J(u)", pad=0.02, aspect=28, fraction=0.06).outline.set_visible(False)  # pyright: ignore[reportPossiblyUnboundVariable, reportCallIssue]
+    dot = {"marker": "o", "markersize": 5, "markerfacecolor": drawing.FIXED_WHITE, "markeredgecolor": drawing.FIXED_BLACK}
+    ax.plot([], [], color=plots.GREY, linewidth=0.9, label="SAM, signs flipped", **dot)
     inset.set(xticks=[], yticks=[])
     for spine in inset.spines.values():
         spine.set(visible=True, color=drawing.FIXED_WHITE, linewidth=1.0)

@@ -179,7 +179,7 @@ def noise(progress: Progress) -> Outcome:
             "direction is less steep.",
         ),
         Formula(
-            r"w_{t+1} = w_t - \eta\left(\nabla\ell(w_t) + \sigma\,\xi_t\right), \qquad \xi_t \sim \mathcal{N}(0, I)",
+            r"w_{t+1} = w_t - \eta\left(\nabla\ell(w_t) + \sigma\,\xi_t\right), \qquad \xi_t \;\sim\; \mathcal{N}(0, I)",
             "SGD as the paper has it: noise alike in all directions, at each step anew.",
         ),
         (picture,),
@@ -200,7 +200,7 @@ def _noise_checks(name: str, sgd: xr.Dataset) -> tuple[Check, ...]:
     check = partial(Check, name, run=measure.identity(sgd))
     return (
         check("SGD: standard deviation of the gradient noise, 40 000 samples", SIGMA, float(samples.std()), 0.01),
-        check(f"SGD: mean of w₂² over {SGD_STEPS} steps, against ησ²/(2−η) of the quadratic",
+        check(f"SGD: mean of w₂² over {SGD_STEPS // 1000} 000 steps, against ησ²/(2−η) of the quadratic",
               variance, float((settled**2).mean()), 0.05 * variance),
         check("SGD: share of steps at sharper points than SAM's limit, |w₂| below its",
               math.erf(height / math.sqrt(2 * variance)), float((np.abs(settled) < height).mean()), 0.02),
@@ -220,6 +220,7 @@ def _plane(ax: Axes, sam: xr.Dataset, other: xr.Dataset, title: str, density: np
     drawing.crosses(ax, np.concatenate(both), label="predicted cycles")
     drawing.start_mark(ax, w[0], (-9, 7) if w[0, 0] > 0.5 else (9, 6))
     ax.set(xlabel="w₁", ylabel="w₂", title=title)
+    ax.locator_params(axis="x", nbins=6)
     drawing.legend_below(ax)
 
 
