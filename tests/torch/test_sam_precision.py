@@ -10,7 +10,7 @@ from loops import batch, closure_of, flat, loss_of, network, sgd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ravine.torch import SAM
-from ravine.torch import perturbation as pt
+from ravine.torch.optimizers import perturbation as pt
 
 
 def scaled_run(scaler, model, opt, x, y, steps, *, unscale: bool, bad: int | None = None):

@@ -6,13 +6,13 @@ from ravine.extras import require
 
 require("torch", "torch")
 
-from ravine.torch.network import Network, network  # noqa: E402 (after the check that names the extra)
-from ravine.torch.probe import Probe  # noqa: E402
-from ravine.torch.problem import load_problem  # noqa: E402
-from ravine.torch.relatives import ASAM, ESAM, GSAM, MSAM, FriendlySAM, LookSAM  # noqa: E402
-from ravine.torch.sam import SAM  # noqa: E402
-from ravine.torch.schedule import RhoSchedule  # noqa: E402
-from ravine.torch.suggest import Advice, suggest_rho  # noqa: E402
+from ravine.torch.curvature.network import Network, network  # noqa: E402 (after the check that names the extra)
+from ravine.torch.curvature.probe import Probe  # noqa: E402
+from ravine.torch.curvature.problem import load_problem  # noqa: E402
+from ravine.torch.optimizers.relatives import ASAM, ESAM, GSAM, MSAM, FriendlySAM, LookSAM  # noqa: E402
+from ravine.torch.optimizers.sam import SAM  # noqa: E402
+from ravine.torch.optimizers.schedule import RhoSchedule  # noqa: E402
+from ravine.torch.optimizers.suggest import Advice, suggest_rho  # noqa: E402
 
 __all__ = [
     "ASAM",

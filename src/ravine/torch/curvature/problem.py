@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ravine.torch.probe import Probe
+from ravine.torch.curvature.probe import Probe
 
 # Where checkpoints of common training loops keep the model.
 _KEYS = ("model", "state_dict", "model_state_dict")

@@ -11,8 +11,8 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ravine.objectives import Objective
-from ravine.torch.distributed import is_sharded
-from ravine.torch.second_pass import beside_training
+from ravine.torch.passes import beside_training
+from ravine.torch.sharding import is_sharded
 
 LossFunction = Callable[[Any, Any], torch.Tensor]
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ravine.torch.distributed import fsdp_modules, local
-from ravine.torch.sam import SAM
-from ravine.torch.second_pass import random_state, set_random_state
+from ravine.torch.optimizers.sam import SAM
+from ravine.torch.passes import kept_buffers, random_state, set_random_state
+from ravine.torch.sharding import fsdp_modules, local
 
 _ON_TRIAL: set[int] = set()
 
@@ -20,24 +20,6 @@ _ON_TRIAL: set[int] = set()
 def on_trial(optimizer: Any) -> bool:
     """Whether the steps that `optimizer` takes now will be taken back."""
     return id(optimizer) in _ON_TRIAL
-
-
-@contextmanager
-def kept_buffers(model: nn.Module) -> Iterator[None]:
-    """Buffers are afterwards the tensors that they were, with the values that they had; also those of no state_dict."""
-    found = [
-        (m._buffers, name, buffer, buffer.clone())
-        for m in model.modules()
-        for name, buffer in m._buffers.items()
-        if buffer is not None
-    ]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for held, name, buffer, value in found:
-                buffer.copy_(value)
-                held[name] = buffer
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ravine import spectrum
 from ravine.extras import require
-from ravine.torch.schedule import check_rho
-from ravine.torch.second_pass import frozen_statistics, random_state, set_random_state, statistics_of
+from ravine.torch.optimizers.schedule import check_rho
+from ravine.torch.passes import frozen_statistics, random_state, set_random_state, statistics_of
 
 _ROUNDING = float(np.finfo(np.float64).tiny)  # a tolerance that rounding alone meets
 RHOS = tuple(float(rho) for rho in np.geomspace(0.005, 0.5, 9).round(4))

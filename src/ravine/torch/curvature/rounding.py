@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ravine.torch.distributed import agreed
-from ravine.torch.layers import Wide
-from ravine.torch.network import joined, pull
+from ravine.torch.curvature.layers import Wide
+from ravine.torch.curvature.network import joined, pull
+from ravine.torch.sharding import agreed
 
 if TYPE_CHECKING:
-    from ravine.torch.products import Products
+    from ravine.torch.curvature.products import Products
 
 # A logit's own rounding is at most that of its probability, ε|z|; z + 3000 made an eighth of it. What rounding may add
 # to a residual is eleven times the precision or more.

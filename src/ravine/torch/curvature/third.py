@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from ravine.torch.network import joined, pull
+from ravine.torch.curvature.network import joined, pull
 
 if TYPE_CHECKING:
-    from ravine.torch.products import Products
+    from ravine.torch.curvature.products import Products
 
 # A gradient's rounding in units of ε‖∇ℓ‖, for choosing steps. In float32 it was 1 to 315 on nine trained and untrained
 # networks, and is more where the gradient is nearly zero; errors are stated by what is measured.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
-from ravine.torch.distributed import Layout, layout, local, summed
+from ravine.torch.sharding import Layout, layout, local, summed
 
 Scalar = float | Tensor
 Flag = bool | Tensor

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ravine.torch import perturbation as pt
-from ravine.torch.sam import SAM, SecondPass, beside
-from ravine.torch.second_pass import random_state, set_random_state
+from ravine.torch.optimizers import perturbation as pt
+from ravine.torch.optimizers.sam import SAM, SecondPass, beside
+from ravine.torch.passes import random_state, set_random_state
 
 
 def _check(name: str, value: Any, holds: bool, cure: str) -> None:

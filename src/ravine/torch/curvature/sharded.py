@@ -12,13 +12,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ravine.torch.distributed import fsdp_modules, layout, local
-from ravine.torch.layers import BatchNormMode, LogLikelihoods, kinks
-from ravine.torch.network import LossFunction, _counts
-from ravine.torch.products import Choice, KinkWarning, Path, Products
-from ravine.torch.second_pass import beside_training
-from ravine.torch.third import Third
-from ravine.torch.trial import kept_buffers
+from ravine.torch.curvature.layers import BatchNormMode, LogLikelihoods, kinks
+from ravine.torch.curvature.network import LossFunction, _counts
+from ravine.torch.curvature.products import Choice, KinkWarning, Path, Products
+from ravine.torch.curvature.third import Third
+from ravine.torch.passes import beside_training, kept_buffers
+from ravine.torch.sharding import fsdp_modules, layout, local
 
 _WHOLE = (
     "under FSDP only gradients are at hand; for exact derivatives load the whole state (get_model_state_dict with "
@@ -59,7 +58,7 @@ class Sharded(Products):
         A module with `torch.distributed.fsdp.fully_shard` on it or on parts of it, over one mesh of all processes
         (two dimensions for HSDP). Parameters that FSDP does not manage are the same on every process.
     loss, batches, size, batchnorm, seed
-        As for `ravine.torch.products.Products`; this process's batches, as many as every other's, ragged or not.
+        As for `Products`; this process's batches, as many as every other's, ragged or not.
     path
         ``"auto"`` or ``"difference"``.
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ravine.torch import perturbation as pt
-from ravine.torch.schedule import check_rho
+from ravine.torch.optimizers import perturbation as pt
+from ravine.torch.optimizers.schedule import check_rho
 
 
 class Wrapper(torch.optim.Optimizer):

@@ -12,12 +12,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ravine.torch import perturbation as pt
-from ravine.torch.diagnostics import Last, log_for
-from ravine.torch.distributed import Layout, agreed, layout, local, unsynchronised
-from ravine.torch.schedule import check_rho
-from ravine.torch.second_pass import Noise, drops, frozen_statistics, random_state, set_random_state, statistics_of
-from ravine.torch.wrapper import Wrapper
+from ravine.torch.optimizers import perturbation as pt
+from ravine.torch.optimizers.diagnostics import Last, log_for
+from ravine.torch.optimizers.schedule import check_rho
+from ravine.torch.optimizers.second_pass import Noise, drops
+from ravine.torch.optimizers.wrapper import Wrapper
+from ravine.torch.passes import frozen_statistics, random_state, set_random_state, statistics_of
+from ravine.torch.sharding import Layout, agreed, layout, local, unsynchronised
 
 Closure = Callable[[], Any]
 LOW = (torch.bfloat16, torch.float16)

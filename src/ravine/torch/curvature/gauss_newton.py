@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ravine.torch.network import joined, pull
-from ravine.torch.products import Products
+from ravine.torch.curvature.network import joined, pull
+from ravine.torch.curvature.products import Products
 
 
 def gauss_newton_product(objective: Products, w: torch.Tensor, u: torch.Tensor) -> torch.Tensor:

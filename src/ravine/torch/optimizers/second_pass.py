@@ -5,56 +5,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
-
-def statistics_of(model: nn.Module | None) -> list[_NormBase]:
-    """The modules of `model` that keep running statistics."""
-    return [m for m in (model.modules() if model is not None else ()) if isinstance(m, _NormBase)]
-
-
-@contextmanager
-def frozen_statistics(modules: list[_NormBase]) -> Iterator[None]:
-    """BatchNorm normalises by the batch as in training, and leaves its running statistics alone.
-
-    `num_batches_tracked` stands still too. Unlike a momentum of 0, nothing is overwritten that would have to be
-    remembered: only the flag `track_running_stats` is lowered, on the modules where it stood.
-    """
-    # In eval mode the flag is not read, and the running statistics are what the forward needs.
-    lowered = [m for m in modules if m.track_running_stats and m.training]
-    for m in lowered:
-        m.track_running_stats = False
-    try:
-        yield
-    finally:
-        for m in lowered:
-            m.track_running_stats = True
-
-
-State = list[tuple[torch.device, torch.Tensor]]
-
-
-def random_state(devices: set[torch.device]) -> State:
-    """The generators' states on the CPU and on `devices`. No device is waited for."""
-    others = [d for d in devices if d.type != "cpu"]
-    return [
-        (torch.device("cpu"), torch.get_rng_state()),
-        *((d, torch.get_device_module(d).get_rng_state(d)) for d in others),
-    ]
-
-
-def set_random_state(state: State) -> None:
-    """Put generators back to `state`."""
-    for device, value in state:
-        if device.type == "cpu":
-            torch.set_rng_state(value)
-        else:
-            torch.get_device_module(device).set_rng_state(value, device)
+from ravine.torch.passes import State, is_beside_training, random_state, set_random_state
 
 
 def drops(model: nn.Module | None) -> bool:
@@ -72,19 +28,6 @@ _UNEQUAL = (
     "same_dropout: the second pass ran the model (model=) {} times and the first pass {}; run the same training "
     "forwards in both, each through that module, or pass same_dropout=False"
 )
-
-
-_BESIDE: ContextVar[bool] = ContextVar("ravine_beside_training", default=False)
-
-
-@contextmanager
-def beside_training() -> Iterator[None]:
-    """Passes inside are none of the training loop's: no second pass repeats them."""
-    token = _BESIDE.set(True)
-    try:
-        yield
-    finally:
-        _BESIDE.reset(token)
 
 
 class Noise:
@@ -133,7 +76,7 @@ class _Hook:
 
     def __call__(self, module: nn.Module, inputs: Any) -> None:
         noise = None if self.noise is None else self.noise()
-        if noise is not None and module.training and torch.is_grad_enabled() and not _BESIDE.get():
+        if noise is not None and module.training and torch.is_grad_enabled() and not is_beside_training():
             noise.before_forward()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from ravine.spectrum import Krylov, random_start
-from ravine.torch import rounding
-from ravine.torch.layers import BatchNormMode, Mended, doubtful, kinks
-from ravine.torch.network import LossFunction, Network, joined, pull
-from ravine.torch.third import Third, third_derivative
+from ravine.torch.curvature import rounding
+from ravine.torch.curvature.layers import BatchNormMode, Mended, doubtful, kinks
+from ravine.torch.curvature.network import LossFunction, Network, joined, pull
+from ravine.torch.curvature.third import Third, third_derivative
 
 Path = Literal["retained", "double", "forward", "difference"]
 MEMORY = 2 * 2**30
@@ -79,7 +79,7 @@ class Products(Network):
     Parameters
     ----------
     model, loss, batches, size
-        As for `ravine.torch.network`.
+        As for `ravine.torch.curvature.network`.
     path
         A path of `Choice`, or ``"auto"``.
     memory
@@ -438,7 +438,7 @@ class Products(Network):
         how: Literal["exact", "difference"] = "exact",
         product: tuple[torch.Tensor, float] | None = None,
     ) -> Third:
-        """D³ℓ(w)(u, u, ·) and an estimate of its error; see `ravine.torch.third`.
+        """D³ℓ(w)(u, u, ·) and an estimate of its error; see `ravine.torch.curvature.third`.
 
         Parameters
         ----------
