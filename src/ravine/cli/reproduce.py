@@ -103,5 +103,7 @@ def _print(outcomes: list[Outcome], missing: dict[str, str], out: Path) -> None:
     for name, reason in missing.items():
         console.print(f"{name} is not in the report: {reason}", style="red", markup=False)
     if again:
-        console.print(f"{len(again)} more repeat another experiment's measurement of the same run, and are not counted.")
+        console.print(
+            f"{len(again)} more repeat another experiment's measurement of the same run, and are not counted."
+        )
     console.print(f"{sum(check.holds for check in checks)} of {len(checks)} checks hold; see {out / 'index.html'}")

@@ -79,7 +79,10 @@ def _picture(w: np.ndarray, pair: np.ndarray) -> Picture:
         "the origin it overshoots. The share along w₂ dies out, and what is left is a bounce from side to side along w₁, "
         f"between the two points that theory predicts (pluses, ±{np.abs(pair).max():.4f}).",
         (
-            Panel(partial(_descent, w=w), "A path from the point (2, 2) down to the origin, bending along the axis w₁ = 0."),
+            Panel(
+                partial(_descent, w=w),
+                "A path from the point (2, 2) down to the origin, bending along the axis w₁ = 0.",
+            ),
             Panel(
                 partial(_bounce, w=w, pair=pair),
                 f"The {near} points of the path near the origin, left and right of it in turn, the later the closer to two "
@@ -93,7 +96,9 @@ def _descent(ax: Axes, w: np.ndarray) -> None:
     plots.contours(ax, quadratic(EIGENVALUES), (-0.25, 2.25), (-0.25, 2.25))
     drawing.path_in_time(ax, w, label="SAM")
     drawing.start_mark(ax, w[0], (-9, -4))
-    ax.plot([CLOSE, CLOSE, -CLOSE, -CLOSE, CLOSE], [-CLOSE, CLOSE, CLOSE, -CLOSE, -CLOSE], color=plots.GREY, linewidth=0.8)
+    ax.plot(
+        [CLOSE, CLOSE, -CLOSE, -CLOSE, CLOSE], [-CLOSE, CLOSE, CLOSE, -CLOSE, -CLOSE], color=plots.GREY, linewidth=0.8
+    )
     ax.annotate("(b)", (CLOSE, -CLOSE), (4, 2), textcoords="offset points", fontsize=drawing.SMALL, color=plots.GREY)
     ax.set(title=f"(a) the first {STEPS} iterates", xlabel="w₁", ylabel="w₂", aspect="equal")
     drawing.legend_below(ax)

@@ -107,13 +107,27 @@ def _heat(ax: Axes, u: np.ndarray) -> None:
     x, y = np.linspace(-0.3, 0.3, 301), np.linspace(-0.16, 0.16, 201)
     heights = potential.value(np.stack(np.meshgrid(x, y), axis=-1))
     inset = ax.inset_axes((0.03, 0.7, 0.44, 0.27), xlim=(0.075, 0.155), ylim=(-0.012, 0.012))
-    for one, size in ((ax, 3.0), (inset, 2.6)):
+    for one, size in ((inset, 2.6), (ax, 3.0)):
         mesh = one.pcolormesh(x, y, heights, cmap="cividis", shading="gouraud", rasterized=True)
         drawing.crosses(one, points, label="stationary points", on_heat=True)
-        one.plot(*u.T, color=drawing.FIXED_WHITE, zorder=4, marker="o", markersize=size, linewidth=0.7, markeredgecolor=drawing.FIXED_BLACK, markeredgewidth=0.5)
-    ax.figure.colorbar(mesh, ax=ax, label="J(u)", pad=0.02, aspect=28, fraction=0.06).outline.set_visible(False)  # pyright: ignore[reportPossiblyUnboundVariable, reportCallIssue]
-    dot = {"marker": "o", "markersize": 5, "markerfacecolor": drawing.FIXED_WHITE, "markeredgecolor": drawing.FIXED_BLACK}
-    ax.plot([], [], color=plots.GREY, linewidth=0.9, label="SAM, signs flipped", **dot)
+        one.plot(
+            *u.T,
+            color=drawing.FIXED_WHITE,
+            zorder=4,
+            marker="o",
+            markersize=size,
+            linewidth=0.7,
+            markeredgecolor=drawing.FIXED_BLACK,
+            markeredgewidth=0.5,
+        )
+    drawing.colour_bar(ax, mesh, "J(u)")
+    dot = {
+        "marker": "o",
+        "markersize": 5,
+        "markerfacecolor": drawing.FIXED_WHITE,
+        "markeredgecolor": drawing.FIXED_BLACK,
+    }
+    ax.plot([], [], color=plots.GREY, linewidth=0.9, label="uₜ of SAM", **dot)
     inset.set(xticks=[], yticks=[])
     for spine in inset.spines.values():
         spine.set(visible=True, color=drawing.FIXED_WHITE, linewidth=1.0)

@@ -232,7 +232,9 @@ def _shade(ax: Axes, w: np.ndarray, x: tuple[float, float], y: tuple[float, floa
     image = np.empty((*counts.T.shape, 4))
     image[..., :3] = to_rgb(plots.GREEN)
     image[..., 3] = 0.6 * counts.T / counts.max()
-    ax.imshow(image, extent=(across[0], across[-1], up[0], up[-1]), origin="lower", aspect="auto", interpolation="bicubic")
+    ax.imshow(
+        image, extent=(across[0], across[-1], up[0], up[-1]), origin="lower", aspect="auto", interpolation="bicubic"
+    )
 
 
 def _sharpness(ax: Axes, sam: xr.Dataset, other: xr.Dataset, inset: bool = False) -> None:
@@ -243,7 +245,9 @@ def _sharpness(ax: Axes, sam: xr.Dataset, other: xr.Dataset, inset: bool = False
     enlarged = ax.inset_axes((0.42, 0.09, 0.55, 0.42), xlim=(6.5, SHOWN + 0.5), ylim=(1.965, 2.006)) if inset else None
     for one in (ax, enlarged) if enlarged is not None else (ax,):
         for (label, values), colour, marker in zip(seen.items(), (plots.BLUE, plots.GREEN), "os", strict=True):
-            one.plot(range(len(values)), values, color=colour, marker=marker, markersize=3.2, linewidth=0.8, label=label)
+            one.plot(
+                range(len(values)), values, color=colour, marker=marker, markersize=3.2, linewidth=0.8, label=label
+            )
     for one in (ax, enlarged) if enlarged is not None else (ax,):
         drawing.level(one, AT_MINIMUM, f"at the minimum: {AT_MINIMUM:g}")
         drawing.level(one, limit_sharpness(), f"SAM's limit: {limit_sharpness():.4g}", (1, 1))

@@ -16,7 +16,8 @@ PAPER = {
 """Where the paper is. The page links to nothing else outside its folder."""
 
 STEP = Formula(
-    r"w_{t+1} = w_t - \eta\,\nabla\ell\left(w_t + \rho\,\frac{\nabla\ell(w_t)}{\left\lVert\nabla\ell(w_t)\right\rVert}\right)",
+    r"w_{t+1} = w_t - \eta\,\nabla\ell\left(w_t + \rho\,\frac{\nabla\ell(w_t)}"
+    r"{\left\lVert\nabla\ell(w_t)\right\rVert}\right)",
     "SAM's step on a loss ℓ: step size η, radius ρ.",
 )
 _SUBSCRIPT = re.compile(r"(?<![A-Za-z_])([A-Za-zλ])_(\w+|\([^()]*\))")
@@ -35,7 +36,7 @@ def write(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "typeset": _typeset, "math": _math}
+    environment.filters |= {"number": number, "typeset": typeset, "math": _math}
     again = repeated(outcomes)
     counted = {outcome.name: [check for check in outcome.checks if check not in again] for outcome in outcomes}
     checks = [check for one in counted.values() for check in one]
@@ -59,18 +60,15 @@ def _elsewhere(outcome: Outcome, again: dict[Any, str]) -> dict[str, int]:
     return {name: where.count(name) for name in dict.fromkeys(where)}
 
 
-def _math(formula: Formula) -> Any:
+def _math(formula: Formula) -> str:
     from latex2mathml.converter import convert
-    from markupsafe import Markup
 
-    return Markup(convert(formula.latex, display="block"))
+    return convert(formula.latex, display="block")
 
 
-def _typeset(text: str) -> Any:
-    """Escaped text, in which λ_max, w_t and w_(t+2) have their subscripts below the line."""
-    from markupsafe import Markup
-
-    return Markup(_SUBSCRIPT.sub(lambda m: f"{m[1]}<sub>{m[2].strip('()')}</sub>", html.escape(text)))
+def typeset(text: str) -> str:
+    """Text as HTML: escaped, and with the subscripts of λ_max, w_t and w_(t+2) below the line."""
+    return _SUBSCRIPT.sub(lambda found: f"{found[1]}<sub>{found[2].strip('()')}</sub>", html.escape(text))
 
 
 def number(value: float, digits: int = 6) -> str:

@@ -30,7 +30,7 @@ def whole(picture: Picture) -> Figure:
     width, height = picture.size
     figure = plots.new_figure(columns * width, rows * height)
     # A subfigure a panel: what one draws beside its axes cannot lie on another's.
-    cells = figure.subfigures(rows, columns, squeeze=False).flat
+    cells = figure.subfigures(rows, columns, squeeze=False, hspace=0.06).flat
     for cell, panel in zip(cells, picture.panels, strict=False):
         panel.draw(cell.subplots())
     return figure
@@ -46,8 +46,8 @@ def alone(panel: Panel, size: tuple[float, float]) -> Figure:
 def inline(figure: Figure, name: str) -> str:
     """A figure as SVG for use inside HTML.
 
-    Without prologue, metadata, style sheet or fixed size; with identifiers that are unique among several on one page, and
-    with black, white and the palette's colours as variables of the page's style sheet.
+    Without prologue, metadata, style sheet or fixed size; with identifiers that are unique among several on one page,
+    and with black, white and the palette's colours as variables of the page's style sheet.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
