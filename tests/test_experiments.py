@@ -6,17 +6,19 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
-import naive
 import numpy as np
 import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.text import Annotation
 
+import naive
 from ravine import plots
 from ravine.experiments import EXPERIMENTS, Check, Formula, Outcome, Picture, measure, repeated
 from ravine.methods import GD, SAM, SGD
 from ravine.objectives import quadratic, section_6
-from ravine.report import pictures
 from ravine.simulate import trajectory
 
 FIGURES = [name for name in EXPERIMENTS if name not in ("network", "probe")]
@@ -134,15 +136,17 @@ def largest_eigenvalue(w: np.ndarray) -> float:
 
 def curves(name: str) -> dict[str, np.ndarray]:
     """What the panel of λ_max shows, by its legend."""
-    figure = pictures.alone(picture_of(name).panels[1], (4.4, 4.0))
+    figure = picture_of(name).alone(1)
     return {str(line.get_label()): np.asarray(line.get_ydata(), dtype=float) for line in figure.axes[0].lines}
 
 
-@pytest.mark.parametrize(("name", "start"), [("figure-3", (0.1, 0.1)), ("figure-4", (1.0, 1.0)), ("figure-5", (1.0, 1.0))])
+@pytest.mark.parametrize(
+    ("name", "start"), [("figure-3", (0.1, 0.1)), ("figure-4", (1.0, 1.0)), ("figure-5", (1.0, 1.0))]
+)
 def test_the_sharpness_beside_figures_3_to_5_is_that_of_the_run(name: str, start: tuple[float, float]) -> None:
     shown = curves(name)
     w = naive.run("sam", gradient, np.array(start), shown["SAM"].size, 0.2, 1.0)
-    expected = [largest_eigenvalue((here + there) / 2) for here, there in zip(w[:-1], w[1:], strict=True)]
+    expected = [largest_eigenvalue((here + there) / 2) for here, there in pairwise(w)]
     np.testing.assert_allclose(shown["SAM"], expected, atol=1e-12)
     if name != "figure-5":
         w = naive.run("gd", gradient, np.array(start), shown["gradient descent"].size - 1, 0.2)
@@ -167,7 +171,7 @@ def test_the_levels_and_the_caption_say_where_the_sharpness_ends(name: str) -> N
 
 
 def test_the_rate_in_figure_2_is_that_of_the_fall() -> None:
-    figure = pictures.alone(picture_of("figure-2").panels[1], (4.4, 4.0))
+    figure = picture_of("figure-2").alone(1)
     shown = {str(line.get_label()): np.asarray(line.get_ydata(), dtype=float) for line in figure.axes[0].lines}
     fall, rate = shown["SAM"], shown["predicted rate"]
     assert (np.diff(fall) < 0).all()
@@ -177,25 +181,52 @@ def test_the_rate_in_figure_2_is_that_of_the_fall() -> None:
 
 @pytest.mark.parametrize("name", ["figure-1", "figure-2", "figure-3", "figure-4", "figure-5"])
 def test_the_start_is_marked_and_the_path_is_in_order(name: str) -> None:
-    figure = pictures.alone(picture_of(name).panels[0], (4.4, 4.0))
+    figure = picture_of(name).alone(0)
     (word,) = [text for text in figure.axes[0].texts if text.get_text() == "start"]
+    assert isinstance(word, Annotation)
     starts = {"figure-1": (2.0, 2.0), "figure-2": (0.244, 0.0224), "figure-3": (0.1, 0.1)}
-    assert word.xy == pytest.approx(starts.get(name, (1.0, 1.0)))  # pyright: ignore[reportAttributeAccessIssue]
+    assert word.xy == pytest.approx(starts.get(name, (1.0, 1.0)))
     if name != "figure-2":
-        (dots,) = [one for one in figure.axes[0].collections if one.get_label().startswith("_child") and one.get_offsets().size > 2]
-        assert tuple(np.asarray(dots.get_offsets())[0]) == word.xy  # pyright: ignore[reportAttributeAccessIssue]
+        (dots,) = [one for one in figure.axes[0].collections if isinstance(one, PathCollection)]
+        assert np.asarray(dots.get_offsets())[0] == pytest.approx(word.xy)
         steps = np.asarray(dots.get_array())
         assert (steps == np.arange(steps.size)).all()
         assert "step" in {ax.get_ylabel() for ax in figure.axes}
 
 
+def test_figure_2_has_haloed_crosses_and_an_inset() -> None:
+    ax = picture_of("figure-2").alone(0).axes[0]
+    (inset,) = ax.child_axes
+    for one in (ax, inset):
+        (crosses,) = [line for line in one.lines if line.get_marker() == "+"]
+        assert crosses.get_path_effects()
+        assert np.asarray(crosses.get_xydata()).shape == (4, 2)
+    minimum = 0.2 / 1.8
+    assert inset.get_xlim()[0] < minimum < inset.get_xlim()[1]
+
+
+def test_the_shade_of_figure_5_is_the_density_of_the_long_run() -> None:
+    """Its centre and spread are those that the noise's law gives: w₁ and w₂ of curvature 2 and 1, to some per cent."""
+    (shade,) = picture_of("figure-5").alone(0).axes[0].images
+    left, right, bottom, top = shade.get_extent()
+    weight = np.asarray(shade.get_array())[..., 3]
+    weight = weight / weight.sum()
+    for axis, (low, high), curvature in ((0, (left, right), 2.0), (1, (bottom, top), 1.0)):
+        centres = low + (np.arange(weight.shape[1 - axis]) + 0.5) * (high - low) / weight.shape[1 - axis]
+        share = weight.sum(axis=axis)
+        mean = float(share @ centres)
+        variance = 0.2 * (1 / 1.8) ** 2 / (curvature * (2 - 0.2 * curvature))
+        assert abs(mean) < 0.01
+        assert float(share @ (centres - mean) ** 2) == pytest.approx(variance, rel=0.06)
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_legends_lie_beside_the_data_and_nothing_is_cut_off(name: str) -> None:
     picture = picture_of(name)
-    drawn = [pictures.whole(picture), *(pictures.alone(panel, picture.size) for panel in picture.panels)]
+    drawn = [picture.whole(), *(picture.alone(k) for k in range(len(picture.panels)))]
     for figure in drawn:
         figure.draw_without_rendering()
-        legends = [ax.get_legend() for ax in figure.axes if ax.get_legend() is not None]
+        legends = [legend for ax in figure.axes if (legend := ax.get_legend()) is not None]
         assert legends
         for legend in legends:
             box = legend.get_window_extent()
@@ -210,8 +241,8 @@ def test_legends_lie_beside_the_data_and_nothing_is_cut_off(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_axes_say_what_they_show(name: str) -> None:
-    for panel in picture_of(name).panels:
-        ax = pictures.alone(panel, (4.4, 4.0)).axes[0]
+    for k, panel in enumerate(picture_of(name).panels):
+        ax = picture_of(name).alone(k).axes[0]
         assert ax.get_title(loc="left")
         assert ax.get_xlabel()
         assert ax.get_ylabel()

@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ravine import plots
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Progress = Callable[[str, float], None]
 
@@ -89,6 +92,23 @@ class Picture:
     panels: tuple[Panel, ...]
     columns: int = 2
     size: tuple[float, float] = (4.4, 4.0)
+
+    def whole(self) -> Figure:
+        """All panels on one sheet, for a file."""
+        columns = min(self.columns, len(self.panels))
+        rows = -(-len(self.panels) // columns)
+        figure = plots.new_figure(columns * self.size[0], rows * self.size[1])
+        # A subfigure a panel: what one draws beside its axes cannot lie on another's.
+        cells = figure.subfigures(rows, columns, squeeze=False, hspace=0.06).flat
+        for cell, panel in zip(cells, self.panels, strict=False):
+            panel.draw(cell.subplots())
+        return figure
+
+    def alone(self, index: int) -> Figure:
+        """One panel as a figure of its own, for a page on which panels find their places."""
+        figure = plots.new_figure(*self.size)
+        self.panels[index].draw(figure.subplots())
+        return figure
 
 
 @dataclass(frozen=True)

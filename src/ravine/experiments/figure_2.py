@@ -106,9 +106,16 @@ def _heat(ax: Axes, u: np.ndarray) -> None:
     points = np.concatenate([[point.u, -point.u] for point in potential.stationary_points()])
     x, y = np.linspace(-0.3, 0.3, 301), np.linspace(-0.16, 0.16, 201)
     heights = potential.value(np.stack(np.meshgrid(x, y), axis=-1))
-    inset = ax.inset_axes((0.03, 0.7, 0.44, 0.27), xlim=(0.075, 0.155), ylim=(-0.012, 0.012))
+    inset = ax.inset_axes((0.03, 0.7, 0.44, 0.27))
     for one, size in ((inset, 2.6), (ax, 3.0)):
-        mesh = one.pcolormesh(x, y, heights, cmap="cividis", shading="gouraud", rasterized=True)
+        mesh = one.imshow(
+            heights,
+            cmap="cividis",
+            extent=(x[0], x[-1], y[0], y[-1]),
+            origin="lower",
+            aspect="auto",
+            interpolation="bilinear",
+        )
         drawing.crosses(one, points, label="stationary points", on_heat=True)
         one.plot(
             *u.T,
@@ -128,7 +135,7 @@ def _heat(ax: Axes, u: np.ndarray) -> None:
         "markeredgecolor": drawing.FIXED_BLACK,
     }
     ax.plot([], [], color=plots.GREY, linewidth=0.9, label="uₜ of SAM", **dot)
-    inset.set(xticks=[], yticks=[])
+    inset.set(xticks=[], yticks=[], xlim=(0.075, 0.155), ylim=(-0.012, 0.012))
     for spine in inset.spines.values():
         spine.set(visible=True, color=drawing.FIXED_WHITE, linewidth=1.0)
     ax.indicate_inset_zoom(inset, edgecolor=drawing.FIXED_WHITE, alpha=0.9)

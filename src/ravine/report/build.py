@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -14,7 +15,8 @@ from typing import Any
 from ravine import plots
 from ravine.experiments import Check, Outcome, repeated
 from ravine.extras import require
-from ravine.report import page, pictures
+from ravine.report import page
+from ravine.report.drawings import inline
 
 PAGE, CHECKS = "index.html", "report.json"
 
@@ -92,13 +94,16 @@ def _draw(outcomes: Sequence[Outcome], folder: Path) -> dict[str, list[str]]:
     drawings: dict[str, list[str]] = {}
     with plots.style():
         for picture in (picture for outcome in outcomes for picture in outcome.pictures):
-            figure = pictures.whole(picture)
-            for ending in ("svg", "png"):
-                plots.save(figure, folder / f"{picture.name}.{ending}")
-            drawings[picture.name] = [
-                pictures.inline(pictures.alone(panel, picture.size), f"{picture.name}-{k}")
-                for k, panel in enumerate(picture.panels)
-            ]
+            figure = picture.whole()
+            plots.save(figure, folder / f"{picture.name}.svg")
+            # Where things go is found; finding it again costs as much as drawing.
+            figure.set_layout_engine("none")
+            plots.save(figure, folder / f"{picture.name}.png")
+            drawings[picture.name] = []
+            for k in range(len(picture.panels)):
+                svg = io.StringIO()
+                picture.alone(k).savefig(svg, format="svg", metadata={"Date": None})
+                drawings[picture.name].append(inline(svg.getvalue(), f"{picture.name}-{k}"))
     return drawings
 
 
