@@ -218,7 +218,7 @@ def _plane(ax: Axes, sam: xr.Dataset, other: xr.Dataset, title: str, density: np
     plots.path(ax, other, zorder=2.5, alpha=0.9, markersize=3.2)
     drawing.path_in_time(ax, w, label="SAM")
     drawing.crosses(ax, np.concatenate(both), label="predicted cycles")
-    drawing.start_mark(ax, w[0], (-9, 7) if w[0, 0] > 0.5 else (9, 6))
+    drawing.start_mark(ax, w[0], (-1, 10) if w[0, 0] > 0.5 else (9, 6))
     ax.set(xlabel="w₁", ylabel="w₂", title=title)
     ax.locator_params(axis="x", nbins=6)
     drawing.legend_below(ax)
