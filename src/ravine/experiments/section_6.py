@@ -215,7 +215,7 @@ def _plane(ax: Axes, sam: xr.Dataset, other: xr.Dataset, title: str, density: np
         x, y = (min(x[0], -0.55), max(x[1], 0.55)), (min(y[0], -0.75), y[1])
         _shade(ax, density, x, y)
     plots.contours(ax, section_6(), x, y, levels=18)
-    plots.path(ax, other, zorder=2.5, alpha=0.9, markersize=3.2)
+    plots.path(ax, other, zorder=2.5, alpha=0.9)
     drawing.path_in_time(ax, w, label="SAM")
     drawing.crosses(ax, np.concatenate(both), label="predicted cycles")
     drawing.start_mark(ax, w[0], (-1, 10) if w[0, 0] > 0.5 else (9, 6))

@@ -145,7 +145,7 @@ def curves(name: str) -> dict[str, np.ndarray]:
 )
 def test_the_sharpness_beside_figures_3_to_5_is_that_of_the_run(name: str, start: tuple[float, float]) -> None:
     shown = curves(name)
-    w = naive.run("sam", gradient, np.array(start), shown["SAM"].size, 0.2, 1.0)
+    w = naive.run("sam", gradient, np.array(start), shown["SAM"].size, 0.2, rho=1.0)
     expected = [largest_eigenvalue((here + there) / 2) for here, there in pairwise(w)]
     np.testing.assert_allclose(shown["SAM"], expected, atol=1e-12)
     if name != "figure-5":
@@ -159,7 +159,7 @@ def test_the_sharpness_beside_figures_3_to_5_is_that_of_the_run(name: str, start
 
 @pytest.mark.parametrize("name", ["figure-3", "figure-4", "figure-5"])
 def test_the_levels_and_the_caption_say_where_the_sharpness_ends(name: str) -> None:
-    w = naive.run("sam", gradient, np.array([0.1, 0.1]), 2000, 0.2, 1.0)
+    w = naive.run("sam", gradient, np.array([0.1, 0.1]), 2000, 0.2, rho=1.0)
     limit = largest_eigenvalue((w[-1] + w[-2]) / 2)
     shown = curves(name)
     levels = {label: values for label, values in shown.items() if label[:2] in ("at", "SA") and ":" in label}
