@@ -26,7 +26,7 @@ SHOWN, LONG = 25, 3000
 SGD_STEPS, SEED = 400_000, 5
 _BURN_IN = 100
 # Nowhere on the axis w₂ = 0 is the ravine wider than at the minimum: λ_max = 2.
-AT_MINIMUM = theory.section6.top_curvature(0.0)
+AT_MINIMUM = theory.section_6.sharpness(0.0)
 _LOSS = "w₁²/(1+w₂²/2) + w₂²/2"
 
 
@@ -77,12 +77,12 @@ _FIGURE_4 = _Descent(
 
 
 def _cycle() -> np.ndarray:
-    return theory.section6.cycle(ETA, RHO)
+    return theory.section_6.cycle(ETA, RHO)
 
 
 def limit_sharpness() -> float:
     """λ_max at the centre of the 2-cycle that SAM ends in, in closed form."""
-    return theory.section6.top_curvature(float(_cycle()[0, 1]))
+    return theory.section_6.sharpness(float(_cycle()[0, 1]))
 
 
 def _sam_checks(name: str, start: tuple[float, float]) -> tuple[Check, ...]:
