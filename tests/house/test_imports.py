@@ -45,13 +45,12 @@ GUARDED = {
     "torch": {"torch", "experiments"},
     "matplotlib": {"plots", "experiments", "torch"},
     "jinja2": {"report"},
+    "latex2mathml": {"report"},
     "sklearn": {"experiments"},
     "typer": {"cli"},
     "rich": {"cli"},
     "flint": set(),  # through extras.require, in claims and certify
 }
-
-
 # Inside ``torch/``: two products over shared ground, which knows neither.
 TORCH_FLOORS = (("sharding", "passes", "settings"), ("optimizers",), ("curvature",))
 
