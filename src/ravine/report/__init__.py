@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravine.report.build import build, check_destination
-from ravine.report.provenance import provenance
+from ravine.report.building import build, check_destination
+from ravine.report.origin import provenance
 
 __all__ = ["build", "check_destination", "provenance"]
