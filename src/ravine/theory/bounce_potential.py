@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ravine.theory.checks import convex_spectrum, fraction, positive, vector
+from ravine.theory.checks import convex_spectrum, fraction, in_words, positive, vector
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,10 +75,7 @@ class Potential:
     momentum: float = 0.0
 
     def __repr__(self) -> str:
-        return (
-            f"Potential({self.eigenvalues.size} eigenvalues, λ₁ = {self.eigenvalues.max():.6g}, η = {self.eta:.6g}, "
-            f"ρ = {self.rho:.6g}, momentum = {self.momentum:.6g})"
-        )
+        return f"Potential({in_words(self.eigenvalues, self.eta, self.rho, self.momentum)})"
 
     @property
     def _room(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the closed forms ask of their arguments."""
+"""What the closed forms ask of their arguments, and how they show them."""
 
 from __future__ import annotations
 
@@ -73,3 +73,11 @@ def vector(name: str, value: ArrayLike, length: int) -> np.ndarray:
     if array.shape != (length,) or not np.isfinite(array).all():
         raise ValueError(f"{name}: give {length} finite numbers")
     return array
+
+
+def in_words(eigenvalues: np.ndarray, eta: float, rho: float, momentum: float) -> str:
+    """What a law is for, as its repr shows it."""
+    return (
+        f"{eigenvalues.size} eigenvalues, λ₁ = {eigenvalues.max():.6g}, η = {eta:.6g}, ρ = {rho:.6g}, "
+        f"momentum = {momentum:.6g}"
+    )

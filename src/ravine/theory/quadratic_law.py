@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ravine.theory.bounce import amplitude, spectral_radius
-from ravine.theory.checks import convex_spectrum, fraction, non_negative, positive, vector
+from ravine.theory.checks import convex_spectrum, fraction, in_words, non_negative, positive, vector
 from ravine.theory.drift import contraction
 
 
@@ -50,10 +50,7 @@ class QuadraticLaw:
     momentum: float = 0.0
 
     def __repr__(self) -> str:
-        return (
-            f"QuadraticLaw({self.eigenvalues.size} eigenvalues, λ₁ = {self.sharpness:.6g}, η = {self.eta:.6g}, "
-            f"ρ = {self.rho:.6g}, momentum = {self.momentum:.6g})"
-        )
+        return f"QuadraticLaw({in_words(self.eigenvalues, self.eta, self.rho, self.momentum)})"
 
     @cached_property
     def sharpness(self) -> float:
