@@ -10,7 +10,7 @@ from loops import batch, closure_of, flat, loss_of, network, sgd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ravine.torch import SAM
-from ravine.torch.optimizers import perturbation as pt
+from ravine.torch.optimizers.buckets import Plan
 
 
 def scaled_run(scaler, model, opt, x, y, steps, *, unscale: bool, bad: int | None = None):
@@ -38,7 +38,7 @@ def test_gradscaler_changes_nothing_but_the_scale(unscale, rule, enabled):
     """Powers of two are exact, so the scaled run is the plain one to the bit."""
     x, y = batch(dtype=torch.float32)
     plain, scaled = network(dtype=torch.float32), network(dtype=torch.float32)
-    switches: dict[str, Any] = {"rho": 0.1, "normalise": rule == "sam", "ascent_weight_decay": True}
+    switches: dict[str, Any] = {"rho": 0.1, "normalize": rule == "sam", "ascent_weight_decay": True}
     opt = SAM(sgd(plain, weight_decay=0.1), **switches)
     for _ in range(6):
         opt.step(closure_of(opt, plain, x, y))
@@ -134,7 +134,7 @@ class Reads(TorchDispatchMode):
 @pytest.mark.parametrize("fused", [True, False])
 def test_no_step_waits_for_the_device_unless_someone_reads(monkeypatch, two_phases, switches, fused):
     """The accelerator's path, run on the CPU: an unfused base reads one flag a step if it may skip, else none."""
-    monkeypatch.setattr(pt, "on_host", lambda buckets: False)
+    monkeypatch.setattr(Plan, "on_host", False)
     x, y = batch(dtype=torch.float32)
     model = network(dtype=torch.float32)
     base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=fused, foreach=not fused)
@@ -153,7 +153,9 @@ def test_no_step_waits_for_the_device_unless_someone_reads(monkeypatch, two_phas
     with Reads() as reads:
         assert opt.last.status == "ok"
     assert reads.names
-    opt.skip_nonfinite = True
+    opt = SAM(base, rho=0.1, skip_nonfinite=True, **switches)
+    closure = closure_of(opt, model, x, y)
+    opt.step(closure)
     with Reads() as reads:
         opt.step(closure)
     assert len(reads.names) == (0 if fused else 1)
@@ -164,7 +166,7 @@ def test_the_accelerators_path_equals_the_hosts_and_skips_on_the_device(monkeypa
     x, y = batch(dtype=torch.float32)
     ends = []
     for host in (True, False):
-        monkeypatch.setattr(pt, "on_host", lambda buckets, host=host: host)
+        monkeypatch.setattr(Plan, "on_host", host)
         model = network(dtype=torch.float32)
         opt = SAM(torch.optim.AdamW(model.parameters(), lr=0.01, fused=True), rho=0.1)
         closure = closure_of(opt, model, x, y)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ravine.torch import ASAM, ESAM, GSAM, MSAM, SAM, FriendlySAM, LookSAM
+from ravine.torch import ASAM, ESAM, GSAM, MicroBatchSAM, SAM, FriendlySAM, LookSAM
 
 LR, RHO, STEPS = 0.1, 0.2, 12
 
@@ -63,7 +63,7 @@ def closures(opt, model, batch) -> Any:
 
         return closure
 
-    if isinstance(opt, MSAM):
+    if isinstance(opt, MicroBatchSAM):
         return [closure_on(x, y) for x, y in zip(batch[0].chunk(4), batch[1].chunk(4), strict=True)]
     return closure_on(*batch)
 
@@ -167,7 +167,7 @@ CASES: dict[str, tuple[Any, Any]] = {
     "looksam, k=1": (lambda base: LookSAM(base, RHO, k=1), lambda: look_sam(1, 0.7)),
     "friendly": (lambda base: FriendlySAM(base, RHO), lambda: friendly(1.0, 0.6)),
     "friendly, σ=0.5": (lambda base: FriendlySAM(base, RHO, sigma=0.5, decay=0.9), lambda: friendly(0.5, 0.9)),
-    "msam": (lambda base: MSAM(base, RHO), lambda: m_sam(4)),
+    "msam": (lambda base: MicroBatchSAM(base, RHO), lambda: m_sam(4)),
     "esam": (lambda base: ESAM(base, RHO, seed=3), lambda: esam(0.6, 0.5, 3)),
     "esam, β=1, γ=1": (lambda base: ESAM(base, RHO, beta=1.0, gamma=1.0), lambda: esam(1.0, 1.0, 0)),
 }
@@ -194,7 +194,7 @@ def test_resume_equals_the_uninterrupted_run_to_the_bit(name, k):
     again, opt, _ = run(make, state=state)
     assert torch.equal(whole, again)
     assert opt.steps == STEPS
-    with pytest.raises(ValueError, match="load it into that class"):
+    with pytest.raises(ValueError, match="load it into an optimizer with that rule"):
         SAM(torch.optim.SGD(network().parameters(), lr=LR)).load_state_dict(state[1])
 
 
@@ -239,7 +239,7 @@ def test_esam_saves_samples_counted_where_they_are_made():
 
 def test_msam_in_two_phases_equals_closures():
     model = network()
-    opt = MSAM(torch.optim.SGD(model.parameters(), lr=LR), RHO)
+    opt = MicroBatchSAM(torch.optim.SGD(model.parameters(), lr=LR), RHO)
     for x, y in batches():
         opt.zero_grad()
         for a, b in zip(x.chunk(4), y.chunk(4), strict=True):
@@ -247,7 +247,7 @@ def test_msam_in_two_phases_equals_closures():
             with opt.ascended():
                 nn.functional.cross_entropy(model(a), b).backward()
         opt.step()
-    end, other, _ = run(lambda base: MSAM(base, RHO))
+    end, other, _ = run(lambda base: MicroBatchSAM(base, RHO))
     assert torch.equal(nn.utils.parameters_to_vector(model.parameters()).detach(), end)
     assert opt.passes == other.passes == 2 * STEPS
 
@@ -263,13 +263,13 @@ def test_a_bad_step_is_left_out_and_not_remembered(name):
         for t, batch in enumerate(batches()[:6]):
             if bad and t == 5:
                 torch.manual_seed(0)
-                steps, generator = opt.steps, getattr(opt, "_generator_state", None)
+                steps, generator = opt.steps, getattr(opt.rule, "generator_state", None)
                 opt.step(closures(opt, model, (batch[0] * torch.nan, batch[1])))
                 assert opt.last.status in ("non-finite", "single pass")
                 assert opt.skipped == 1
                 opt.steps = steps
                 if generator is not None:
-                    opt._generator_state = generator
+                    opt.rule.generator_state = generator
             opt.step(closures(opt, model, batch))
         ends.append(nn.utils.parameters_to_vector(model.parameters()).detach())
     assert torch.equal(*ends)
@@ -293,7 +293,7 @@ def test_refusals():
         with pytest.raises(ValueError, match=next(iter(switches))):
             rule(base(), **switches)
     with pytest.raises(ValueError, match="one for each micro-batch"):
-        MSAM(base()).step([])
+        MicroBatchSAM(base()).step([])
     with pytest.raises(ValueError, match="losses\\(index\\)"):
         ESAM(base()).ascended()
     model = network()

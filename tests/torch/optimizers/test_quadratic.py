@@ -70,7 +70,7 @@ def test_200_steps_equal_the_closed_form(naive, seed, d, momentum, rule, two_pha
     theirs = exact(w0)
     # A run that passes a saddle of J multiplies its own rounding; such a one is held to the law step by step, below.
     assume(np.abs(exact(w0 * (1 + 2**-50)) - theirs).max() < 1e-13)
-    ours, _ = train(h, w0, eta, momentum, two_phases, rho=rho, normalise=rule == "sam", watch=watch)
+    ours, _ = train(h, w0, eta, momentum, two_phases, rho=rho, normalize=rule == "sam", watch=watch)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
@@ -78,7 +78,7 @@ def test_200_steps_equal_the_closed_form(naive, seed, d, momentum, rule, two_pha
 @given(**RUNS)
 def test_every_step_equals_the_closed_form(naive, seed, d, momentum, rule, two_phases, watch):
     h, w0, eta, rho = problem(seed, d)
-    ours, _ = train(h, w0, eta, momentum, two_phases, rho=rho, normalise=rule == "sam", watch=watch)
+    ours, _ = train(h, w0, eta, momentum, two_phases, rho=rho, normalize=rule == "sam", watch=watch)
     for t in range(1, STEPS):
         theirs = naive.step(rule, lambda w: h @ w, ours[t], eta, rho) + momentum * (ours[t] - ours[t - 1])
         np.testing.assert_allclose(ours[t + 1], theirs, rtol=0, atol=1e-14)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ravine.torch import ASAM, ESAM, GSAM, MSAM, SAM, FriendlySAM, LookSAM
+from ravine.torch import ASAM, ESAM, GSAM, MicroBatchSAM, SAM, FriendlySAM, LookSAM
 
 
 class Fault(Exception):  # noqa: N818
@@ -97,7 +97,7 @@ def test_a_fault_before_any_operation_of_a_step_leaves_the_weights(base, switche
 
 @pytest.mark.parametrize(
     ("rule", "switches"),
-    [(ASAM, {}), (GSAM, {}), (LookSAM, {"k": 1}), (LookSAM, {"k": 5}), (FriendlySAM, {}), (MSAM, {}), (ESAM, {})],
+    [(ASAM, {}), (GSAM, {}), (LookSAM, {"k": 1}), (LookSAM, {"k": 5}), (FriendlySAM, {}), (MicroBatchSAM, {}), (ESAM, {})],
 )
 def test_so_it_is_for_the_relatives(rule, switches):
     model, data = network(), batch()
@@ -108,7 +108,7 @@ def test_so_it_is_for_the_relatives(rule, switches):
         chosen = [part if index is None else part[index] for part in data]
         return (model(chosen[0]) - chosen[1]).square().mean(1)
 
-    step: Any = {MSAM: [closure, closure], ESAM: losses}.get(rule, closure)
+    step: Any = {MicroBatchSAM: [closure, closure], ESAM: losses}.get(rule, closure)
     opt.step(step)
     thrown = 0
     while True:
@@ -266,10 +266,10 @@ def test_the_radius_is_rho_at_every_gradient_size(size):
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("where", [1, 2])
 @pytest.mark.parametrize("watch", [False, True])
-@pytest.mark.parametrize("normalise", [False, True])
-def test_a_gradient_that_is_not_finite_skips_the_step(bad, where, watch, normalise):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_gradient_that_is_not_finite_skips_the_step(bad, where, watch, normalize):
     w, v = torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True)
-    opt = SAM(torch.optim.Adam([w, v], lr=0.1), rho=0.5, watch=watch, normalise=normalise)
+    opt = SAM(torch.optim.Adam([w, v], lr=0.1), rho=0.5, watch=watch, normalize=normalize)
     calls, seen = 0, []
 
     def closure():

@@ -165,7 +165,7 @@ def test_clipping_where_it_was_asked_for(where):
     """USAM with clip_grad_norm_ written by hand into both phases."""
     x, y = batch()
     ours, theirs = network(), network()
-    opt = SAM(sgd(ours), rho=0.5, normalise=False, clip=0.05, clip_at=where)
+    opt = SAM(sgd(ours), rho=0.5, normalize=False, clip=0.05, clip_at=where)
     base = sgd(theirs)
     for _ in range(5):
         opt.step(closure_of(opt, ours, x, y))

@@ -13,8 +13,8 @@ import pytest
 
 from ravine.torch import SAM
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-LEAVING = Path(__file__).with_name("leaving.py")
+EXAMPLES = Path(__file__).parents[3] / "examples"
+LEAVING = Path(__file__).parents[1] / "leaving.py"
 ALONE = [sys.executable]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(LEAVING)]
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from loops import batch, closure_of, loss_of, network, sgd
 
-from ravine.torch import SAM, sam
+from ravine.torch import SAM
+from ravine.torch.optimizers import monitor
 
 
 def test_logs(tmp_path):
@@ -93,14 +94,14 @@ def test_diagnostics_are_what_they_say():
 
 
 def test_figures_that_nobody_reads_are_no_longer_computed(monkeypatch):
-    monkeypatch.setattr(sam, "PATIENCE", 5)
+    monkeypatch.setattr(monitor, "PATIENCE", 5)
     x, y = batch()
     model = network()
     opt = SAM(sgd(model), rho=0.3)
     known = []
     for t in range(30):
         opt.step(closure_of(opt, model, x, y))
-        known.append("cosine" in opt.last._raw)
+        known.append(opt.last.findings.cosine is not None)
         if t in (3, 20):
             _ = opt.last.cosine
     # Five unread steps and it stops; a reading that finds nothing brings the next step's back.
@@ -109,7 +110,7 @@ def test_figures_that_nobody_reads_are_no_longer_computed(monkeypatch):
         opt = SAM(sgd(model), rho=0.3, watch=watch)
         for _ in range(8):
             opt.step(closure_of(opt, model, x, y))
-        assert ("cosine" in opt.last._raw) == watch
+        assert (opt.last.findings.cosine is not None) == watch
 
 
 def test_tensorboard_reads_what_was_logged(tmp_path):
