@@ -23,7 +23,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ravine.spectrum import top_eigenpairs
+from ravine.spectrum import eigenpairs
 from ravine.torch import Probe
 
 TOL, ROUNDS, STATES = 1e-3, 3, (0, 100)
@@ -40,12 +40,12 @@ def gradient(problem: Problem) -> Any:
 
 
 def ravine_residual(problem: Problem) -> tuple[float, int]:
-    pairs = Probe(problem.model, loss_fn, [problem.batch]).top_eigenpairs(1, TOL)
+    pairs = Probe(problem.model, loss_fn, [problem.batch]).eigenpairs(1, TOL)
     return float(pairs.values[0]), pairs.products
 
 
 def ravine_gap(problem: Problem) -> tuple[float, int]:
-    pairs = Probe(problem.model, loss_fn, [problem.batch]).top_eigenpairs(1, TOL, target="values")
+    pairs = Probe(problem.model, loss_fn, [problem.batch]).eigenpairs(1, TOL, target="values")
     return float(pairs.values[0]), pairs.products
 
 
@@ -139,7 +139,7 @@ def _highest() -> float:
 def side_by_side(problem: Problem, steps: int) -> None:
     probe = Probe(problem.model, loss_fn, [problem.batch])
     w = probe.objective.start
-    exact = top_eigenpairs(probe.objective, w, 2, 1e-4)
+    exact = eigenpairs(probe.objective, w, 2, 1e-4)
     e = probe.objective.point(exact.vectors[0])
     product = float(exact.values[0]) * e, float(exact.residuals[0])
     held = probe.choice.bytes / 2**20
@@ -186,14 +186,14 @@ def side_by_side(problem: Problem, steps: int) -> None:
                 f"error {abs(value / exact.values[0] - 1):.1e}{memory(row, problem):8.0f} MiB"
             )
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.01)
-    last = probe.top_eigenpairs(1, TOL)
+    last = probe.eigenpairs(1, TOL)
     spent, turned = [], []
     for _ in range(5):
         for _ in range(10):
             optimizer.zero_grad()
             loss_fn(problem.model, problem.batch).backward()
             optimizer.step()
-        now = probe.top_eigenpairs(1, TOL, warm=True, target="values")
+        now = probe.eigenpairs(1, TOL, warm=True, target="values")
         spent.append(now.products)
         turned.append(f"{abs(float(now.vectors[0] @ last.vectors[0])):.2f}")
         last = now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ravine import observe, theory
+from ravine import observations, theory
 from ravine.methods import SAM
 from ravine.objectives import expression, quadratic, section_6
 from ravine.simulate import ensemble, trajectory
@@ -15,7 +15,7 @@ def test_the_bounce_of_a_cycle() -> None:
     lam = [1.0, 0.5, 0.2]
     law = theory.quadratic(lam, 0.2, 1.0)
     run = trajectory(quadratic(lam), SAM(eta=0.2, rho=1.0), start=law.cycle[0], steps=5)
-    seen = observe.bounce(run)
+    seen = observations.bounce(run)
     assert seen.sizes == {"run": 1, "step": 5, "coord": 3}
     assert np.allclose(seen["centre"], 0, atol=1e-15)
     assert np.allclose(seen["amplitude"], law.amplitude)
@@ -26,7 +26,7 @@ def test_the_bounce_of_a_cycle() -> None:
 def test_the_bounce_of_many_runs() -> None:
     runs = ensemble(section_6(), SAM(eta=0.2, rho=1.0), starts=[[0.1, 0.1], [1.0, 1.0]], steps=4)
     w = runs["w"].values
-    seen = observe.bounce(runs)
+    seen = observations.bounce(runs)
     assert np.allclose(seen["centre"], (w[:, 1:] + w[:, :-1]) / 2)
     assert np.allclose(seen["half_width"], (w[:, 1:] - w[:, :-1]) / 2)
 
@@ -35,9 +35,11 @@ def test_sharpness_along_a_run() -> None:
     # Two dimensions are too few for an iterative eigensolver: a third, nearly flat and apart.
     loss = expression("w1**2/(1+w2**2/2) + w2**2/2 + w3**2/1000")
     run = trajectory(loss, SAM(eta=0.2, rho=1.0), start=[0.1, 0.1, 0.0], steps=401)
-    seen = observe.sharpness(loss, run, [0, 400])
+    seen = observations.sharpness(loss, run, [0, 400])
     height = float(theory.section6.cycle(0.2, 1.0)[0, 1])
-    assert float(seen["lam"].sel(step=400, pair=1)) == pytest.approx(theory.section6.top_curvature(height), rel=1e-9)
+    assert float(seen["eigenvalues"].sel(step=400, pair=1)) == pytest.approx(
+        theory.section6.top_curvature(height), rel=1e-9
+    )
     assert float(seen["alignment"].sel(step=400)) == pytest.approx(1.0, abs=1e-12)
     assert (seen["residual"] < 1e-5).all()
 
@@ -45,9 +47,9 @@ def test_sharpness_along_a_run() -> None:
 def test_misuse() -> None:
     run = trajectory(section_6(), SAM(eta=0.2, rho=1.0), start=[0.1, 0.1], steps=10, every=2)
     with pytest.raises(ValueError, match="every=1"):
-        observe.bounce(run)
+        observations.bounce(run)
     with pytest.raises(ValueError, match="every=1"):
-        observe.bounce(run.isel(step=[0]))
+        observations.bounce(run.isel(step=[0]))
     runs = ensemble(section_6(), SAM(eta=0.2, rho=1.0), starts=[[0.1, 0.1]] * 2, steps=3)
     with pytest.raises(ValueError, match="one run"):
-        observe.sharpness(section_6(), runs, [0])
+        observations.sharpness(section_6(), runs, [0])

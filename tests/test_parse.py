@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ravine.objectives import FormulaError, expression, parse
+from ravine.objectives import FormulaError, expression, parsing
 
 
 @pytest.mark.parametrize(
@@ -117,17 +117,17 @@ def test_long_sums_are_no_nesting() -> None:
 @example("0x1for w1")
 def test_any_text_is_a_formula_or_refused(text: str) -> None:
     try:
-        parsed = parse.parse(text)
+        parsed = parsing.parse(text)
     except FormulaError as error:
         assert 0 <= error.position <= max(len(text) - 1, 0)
     else:
-        assert 1 <= len(parsed.variables) <= parse.MAX_VARIABLES
+        assert 1 <= len(parsed.variables) <= parsing.MAX_VARIABLES
 
 
 @given(st.text(alphabet="w12+-*/() .e,xplogsqrt", max_size=40))
 def test_nearly_formulas_too(text: str) -> None:
     try:
-        parse.parse(text)
+        parsing.parse(text)
     except FormulaError as error:
         assert 0 <= error.position <= max(len(text) - 1, 0)
 

@@ -12,11 +12,11 @@ from ravine.objectives import Objective, quadratic
 from ravine.spectrum import (
     Krylov,
     density,
+    eigenpairs,
     extremal_eigenpairs,
     random_start,
     search,
     spectral_measure,
-    top_eigenpairs,
     trace,
 )
 
@@ -30,7 +30,7 @@ def rotated(lam: np.ndarray, seed: int) -> tuple[Objective, np.ndarray]:
 def test_against_the_dense_spectrum(seed: int) -> None:
     lam = np.sort(np.random.default_rng(seed).uniform(-1, 3, 30))[::-1]
     loss, basis = rotated(lam, seed)
-    pairs = top_eigenpairs(loss, np.zeros(30), k=3, tol=1e-10)
+    pairs = eigenpairs(loss, np.zeros(30), k=3, tol=1e-10)
     assert pairs.values == pytest.approx(lam[:3], rel=1e-9)
     assert np.abs((pairs.vectors * basis.T[:3]).sum(axis=1)) == pytest.approx(np.ones(3), rel=1e-6)
     for value, residual in zip(pairs.values, pairs.residuals, strict=True):
@@ -40,7 +40,7 @@ def test_against_the_dense_spectrum(seed: int) -> None:
 
 def test_a_loose_tolerance_still_bounds_its_error() -> None:
     lam = np.linspace(1, 2, 60)
-    pairs = top_eigenpairs(quadratic(lam), np.zeros(60), k=2, tol=1e-1)
+    pairs = eigenpairs(quadratic(lam), np.zeros(60), k=2, tol=1e-1)
     for value, residual in zip(pairs.values, pairs.residuals, strict=True):
         assert np.abs(lam - value).min() <= residual + 1e-13
 
@@ -61,7 +61,7 @@ def test_bounds_are_never_understated(seed: int, d: int, tol: float, kind: str, 
         "clusters": lambda: generator.choice([1.0, 0.5, 0.0], d) + generator.uniform(0, 1e-4, d),
     }[kind]()
     loss = quadratic(lam)
-    for pairs in (top_eigenpairs(loss, np.zeros(d), k, tol, seed=seed % 7), *_both(loss, d, tol)):
+    for pairs in (eigenpairs(loss, np.zeros(d), k, tol, seed=seed % 7), *_both(loss, d, tol)):
         nearest = np.abs(pairs.values[:, None] - lam[None, :]).min(axis=1)
         assert (nearest <= pairs.residuals).all()
         true = np.array(
@@ -85,7 +85,7 @@ def test_both_ends() -> None:
     assert top.values == pytest.approx(lam[::-1][:2], rel=1e-9)
     assert bottom.values == pytest.approx(lam[:2], rel=1e-9)
     assert top.products == bottom.products
-    smallest = top_eigenpairs(quadratic(lam), np.zeros(80), 2, 1e-10, end="smallest")
+    smallest = eigenpairs(quadratic(lam), np.zeros(80), 2, 1e-10, end="smallest")
     assert smallest.values == pytest.approx(lam[:2], rel=1e-9)
 
 
@@ -104,21 +104,21 @@ def test_the_basis_stays_orthonormal(seed: int, kind: type) -> None:
 
 def test_restarts_keep_the_bounds_and_the_memory() -> None:
     lam = np.sort(np.random.default_rng(0).uniform(0, 1, 300))[::-1]
-    free = top_eigenpairs(quadratic(lam), np.zeros(300), 2, 1e-8)
-    bound = top_eigenpairs(quadratic(lam), np.zeros(300), 2, 1e-8, memory=8 * 300 * 16)
+    free = eigenpairs(quadratic(lam), np.zeros(300), 2, 1e-8)
+    bound = eigenpairs(quadratic(lam), np.zeros(300), 2, 1e-8, memory=8 * 300 * 16)
     for pairs in (free, bound):
         assert pairs.converged.all()
         assert (np.abs(pairs.values - lam[:2]) <= pairs.residuals).all()
     assert bound.products > free.products
     with pytest.raises(ValueError, match="memory"):
-        top_eigenpairs(quadratic(lam), np.zeros(300), 2, memory=8 * 300 * 4)
+        eigenpairs(quadratic(lam), np.zeros(300), 2, memory=8 * 300 * 4)
 
 
 @pytest.mark.parametrize("products", [15, 16, 18, 20])
 def test_bounds_hold_where_it_stops_at_a_restart(products: int) -> None:
     """Of 16 basis vectors the last one fills the space: the pairs that a restart would keep are the answer."""
     lam = np.linspace(0, 1, 300) ** 2
-    pairs = top_eigenpairs(quadratic(lam), np.zeros(300), 3, 1e-8, products=products, memory=8 * 300 * 17)
+    pairs = eigenpairs(quadratic(lam), np.zeros(300), 3, 1e-8, products=products, memory=8 * 300 * 17)
     true = np.linalg.norm(pairs.vectors * lam - pairs.values[:, None] * pairs.vectors, axis=1)
     assert (true > 1e-3).all()
     assert (true <= pairs.residuals).all()
@@ -150,21 +150,21 @@ def test_the_probability_of_a_miss_is_a_bound() -> None:
     loss = quadratic(lam)
     probabilities = []
     for seed in range(starts):
-        pairs = top_eigenpairs(loss, np.zeros(d), 1, tol=0.3, products=3, seed=seed)
+        pairs = eigenpairs(loss, np.zeros(d), 1, tol=0.3, products=3, seed=seed)
         if pairs.values[0] + max(pairs.residuals[0], 0.3 * abs(pairs.values[0])) < 1.5:
             probabilities.append(pairs.missed[0])
     assert probabilities, "no run missed it: the test tests nothing"
     for level in (0.01, 0.05, 0.2):
         share = (np.array(probabilities) <= level).sum() / starts
         assert share <= level + 3 * np.sqrt(level / starts)
-    sure = top_eigenpairs(loss, np.zeros(d), 1, tol=1e-6)
+    sure = eigenpairs(loss, np.zeros(d), 1, tol=1e-6)
     assert sure.missed[0] < 1e-3
 
 
 def test_a_guess_saves_products() -> None:
     lam = np.linspace(0, 1, 200) ** 3
-    cold = top_eigenpairs(quadratic(lam), np.zeros(200))
-    warm = top_eigenpairs(quadratic(lam), np.zeros(200), guess=cold.vectors[0] + 1e-6)
+    cold = eigenpairs(quadratic(lam), np.zeros(200))
+    warm = eigenpairs(quadratic(lam), np.zeros(200), guess=cold.vectors[0] + 1e-6)
     assert warm.products < cold.products
     assert warm.values == pytest.approx(cold.values)
 
@@ -173,14 +173,14 @@ def test_a_guess_of_the_wrong_vector_finds_the_right_one() -> None:
     lam = np.linspace(0, 1, 50)
     wrong = np.zeros(50)
     wrong[10] = 1.0
-    pairs = top_eigenpairs(quadratic(lam), np.zeros(50), tol=1e-6, guess=wrong)
+    pairs = eigenpairs(quadratic(lam), np.zeros(50), tol=1e-6, guess=wrong)
     # At the first product the residual is that of the random part, and too large to stop at.
     assert pairs.values[0] == pytest.approx(1.0, abs=1e-9)
 
 
 def test_following_through_a_crossing() -> None:
-    before = top_eigenpairs(quadratic([3.0, 2.0, 1.0, 0.5, 0.1]), np.zeros(5), 2)
-    after = top_eigenpairs(quadratic([2.0, 3.0, 1.0, 0.5, 0.1]), np.zeros(5), 2, seed=3)
+    before = eigenpairs(quadratic([3.0, 2.0, 1.0, 0.5, 0.1]), np.zeros(5), 2)
+    after = eigenpairs(quadratic([2.0, 3.0, 1.0, 0.5, 0.1]), np.zeros(5), 2, seed=3)
     kept, origin = after.following(before)
     assert origin.tolist() == [1, 0]
     assert (np.sum(kept.vectors * before.vectors[origin], axis=1) > 0.99).all()
@@ -207,17 +207,17 @@ def test_an_interrupt_keeps_what_there_is() -> None:
 
 
 def test_fewer_products_than_needed() -> None:
-    pairs = top_eigenpairs(quadratic(np.linspace(0, 1, 100)), np.zeros(100), 1, 1e-12, products=5)
+    pairs = eigenpairs(quadratic(np.linspace(0, 1, 100)), np.zeros(100), 1, 1e-12, products=5)
     assert pairs.products == 5
     assert not pairs.converged[0]
 
 
 def test_invariant_subspaces_and_ties() -> None:
     lam = np.array([1.0, 1.0, 0.5, 0.0, 0.0, 0.0])
-    pairs = top_eigenpairs(quadratic(lam), np.zeros(6), 1)
+    pairs = eigenpairs(quadratic(lam), np.zeros(6), 1)
     assert pairs.values[0] == pytest.approx(1.0, abs=1e-14)
     # A space of three vectors holds one copy of each value; for four pairs it must go outside.
-    more = top_eigenpairs(quadratic(lam), np.zeros(6), 4)
+    more = eigenpairs(quadratic(lam), np.zeros(6), 4)
     assert more.values == pytest.approx(lam[:4], abs=1e-12)
 
 
@@ -262,17 +262,17 @@ def test_trace(seed: int) -> None:
 @pytest.mark.parametrize("k", [0, 3, -1])
 def test_misuse(k: int) -> None:
     with pytest.raises(ValueError, match="eigenpairs"):
-        top_eigenpairs(quadratic([1.0, 2.0, 3.0]), np.zeros(3), k=k)
+        eigenpairs(quadratic([1.0, 2.0, 3.0]), np.zeros(3), k=k)
 
 
 def test_more_misuse() -> None:
     loss, w = quadratic(np.arange(1.0, 9.0)), np.zeros(8)
     for call, cure in [
-        (lambda: top_eigenpairs(loss, w, tol=0.0), "tol"),
-        (lambda: top_eigenpairs(loss, w, products=0), "products"),
-        (lambda: top_eigenpairs(loss, w, end="middle"), "largest"),  # pyright: ignore[reportArgumentType]
-        (lambda: top_eigenpairs(loss, w, target="both"), "vectors"),  # pyright: ignore[reportArgumentType]
-        (lambda: top_eigenpairs(loss, w, guess=np.zeros(8)), "guess"),
+        (lambda: eigenpairs(loss, w, tol=0.0), "tol"),
+        (lambda: eigenpairs(loss, w, products=0), "products"),
+        (lambda: eigenpairs(loss, w, end="middle"), "largest"),  # pyright: ignore[reportArgumentType]
+        (lambda: eigenpairs(loss, w, target="both"), "vectors"),  # pyright: ignore[reportArgumentType]
+        (lambda: eigenpairs(loss, w, guess=np.zeros(8)), "guess"),
         (lambda: extremal_eigenpairs(loss, w, 4), "fewer than"),
         (lambda: spectral_measure(loss, w, np.zeros(8), 3), "zero"),
         (lambda: spectral_measure(loss, w, np.ones(8), 0), "products"),

@@ -123,7 +123,7 @@ def figure_of(run: xr.Dataset, objective: Objective) -> Figure:
 
 
 def forecast_figure(run: xr.Dataset, horizon: int, eta: float) -> Figure:
-    """‖∇ℓ‖, loss and λ_max as foreseen, against the step; shaded past the horizon, where it is not to be believed."""
+    """‖∇ℓ‖, loss and λ_max as predicted, against the step; shaded past the horizon, where it is not valid."""
     figure = new_figure(10, 3.2)
     axes = figure.subplots(1, 3)
     last = int(run["step"][-1])
@@ -149,14 +149,14 @@ def follow_figure(run: xr.Dataset) -> Figure:
     figure = new_figure(10, 6.4)
     sharp, aligned, loss, fall = figure.subplots(2, 2).flat
     step = run["step"].values
-    sharp.plot(step, run["lam"].isel(pair=0), "o-", color=BLUE, markersize=3, linewidth=0.8, label="λ_max")
+    sharp.plot(step, run["eigenvalues"].isel(pair=0), "o-", color=BLUE, markersize=3, linewidth=0.8, label="λ_max")
     sharp.plot(step, run["gd_edge"], color="black", linewidth=0.9, linestyle="--", label="2/η")
     if np.isfinite(run["sam_edge"]).any():
         sharp.plot(step, run["sam_edge"], color=VERMILION, linewidth=0.9, linestyle=":", label="SAM-edge")
     sharp.set(xlabel="step", ylabel="curvature", title="sharpness and edges")
-    aligned.plot(step, run["alignment"], "o-", color=BLUE, markersize=3, linewidth=0.8, label="gradient")
-    aligned.plot(step, run["motion_alignment"], "s-", color=GREEN, markersize=3, linewidth=0.8, label="last step")
-    aligned.set(xlabel="step", ylabel="|cos| with e₁", title="alignment", ylim=(-0.03, 1.03))
+    aligned.plot(step, run["gradient_alignment"], "o-", color=BLUE, markersize=3, linewidth=0.8, label="gradient")
+    aligned.plot(step, run["alignment"], "s-", color=GREEN, markersize=3, linewidth=0.8, label="last step")
+    aligned.set(xlabel="step", ylabel="|cos| with e₁", title="gradient_alignment", ylim=(-0.03, 1.03))
     loss.plot(step, run["loss"], color=BLUE, linewidth=1, label="loss")
     loss.plot(step, run["grad_norm"], color=ORANGE, linewidth=1, linestyle="--", label="gradient norm")
     if float(run["loss"].min()) > 0 and float(run["grad_norm"].min()) > 0:
@@ -164,7 +164,7 @@ def follow_figure(run: xr.Dataset) -> Figure:
     loss.set(xlabel="step", title="loss and gradient norm")
     for one in range(run.sizes["step"]):
         shade = one / max(1, run.sizes["step"] - 1)
-        fall.vlines(run["lam"].isel(step=one), one, one + 0.8, color=BLUE, alpha=0.35 + 0.65 * shade)
+        fall.vlines(run["eigenvalues"].isel(step=one), one, one + 0.8, color=BLUE, alpha=0.35 + 0.65 * shade)
     fall.set(xlabel="curvature", ylabel="look", title="spectrum, later looks higher up")
     for ax in (sharp, aligned, loss):
         ax.legend(fontsize=8)

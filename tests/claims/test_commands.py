@@ -10,9 +10,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("flint")
 
-from ravine.cli.audit import audit
-from ravine.cli.bound import bound
-from ravine.cli.certify import certify
+from ravine.cli import audit, bound, certify
 
 EXAMPLE = ["--quadratic", "1,0.5", "--eta", "0.2", "--rho", "1"]
 
@@ -20,8 +18,8 @@ EXAMPLE = ["--quadratic", "1,0.5", "--eta", "0.2", "--rho", "1"]
 @pytest.fixture(scope="module")
 def ravine():
     app = typer.Typer()
-    for command in (audit, certify, bound):
-        app.command()(command)
+    for name, module in (("audit", audit), ("certify", certify), ("bound", bound)):
+        app.command(name)(module.command)
 
     def call(*arguments: str):
         return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})

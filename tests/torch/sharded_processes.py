@@ -107,7 +107,7 @@ def figures(probe: Probe) -> dict[str, Any]:
         "w": w,
         "value": [objective.value(w), objective.value(there)],
         "grad": [objective.grad(w), objective.grad(there)],
-        "top": probe.top_eigenpairs(2, 1e-6),
+        "top": probe.eigenpairs(2, 1e-6),
         "ends": probe.extremal_eigenpairs(1, 1e-5),
         "sharpness": probe.sharpness_gradient(),
     }
@@ -413,11 +413,11 @@ def single_precision(rank: int) -> dict[str, Any]:
     low = Probe(net, cast, own, distributed=True)
     smooth = Probe(fully(model(norm=False).float()), squares, own, distributed=True)
     return {
-        "top": probe.top_eigenpairs(2, 1e-4),
+        "top": probe.eigenpairs(2, 1e-4),
         "ends": probe.extremal_eigenpairs(1, 1e-4),
         "tie": probe.sharpness_gradient().tie,
         "sharpness": smooth.sharpness_gradient(),
-        "low": low.top_eigenpairs(1, 1e-4),
+        "low": low.eigenpairs(1, 1e-4),
     }
 
 

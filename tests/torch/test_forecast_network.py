@@ -13,10 +13,10 @@ import torch
 import xarray as xr
 
 from ravine.experiments import network
-from ravine.forecast import Forecast, forecast
+from ravine.forecasts import Forecast, forecast
 from ravine.methods import SAM
 from ravine.simulate import trajectory
-from ravine.spectrum import top_eigenpairs
+from ravine.spectrum import eigenpairs
 from ravine.torch import Probe
 
 pytestmark = pytest.mark.xdist_group("network")
@@ -36,7 +36,7 @@ class Start:
     def foresee(self, rho: float, steps: int, products: int, drift: bool = True) -> tuple[Forecast, np.ndarray]:
         """A forecast, and the relative error of ‖∇ℓ‖ along it."""
         method = SAM(eta=self.eta, rho=rho)
-        seen = forecast(self.probe.objective, method, w=self.w, steps=steps, products=products, drift=drift)
+        seen = forecast(self.probe.objective, method, start=self.w, steps=steps, products=products, drift=drift)
         assert seen.products <= products
         real = self.run(rho)["grad_norm"].values[0, : steps + 1]
         return seen, np.abs(seen.run["grad_norm"].values / real - 1)
@@ -49,7 +49,7 @@ def minimum(seed: int) -> tuple[Probe, np.ndarray, float]:
     model, loss, batches, _ = network.task(seed)
     probe = Probe(model, loss, batches)
     probe.objective.assign(w)
-    return probe, w, 0.4 / float(top_eigenpairs(objective, w, 1).values[0])
+    return probe, w, 0.4 / float(eigenpairs(objective, w, 1).values[0])
 
 
 @pytest.fixture(scope="module", params=itertools.product(range(3), [1e-3, 1e-2]), ids="seed and offset {}".format)
@@ -92,7 +92,7 @@ def test_the_drift_halves_the_error_of_a_large_radius(start: Start) -> None:
 @pytest.mark.parametrize("rho", [0.005, 0.1])
 def test_with_momentum_no_more_is_claimed_than_holds(start: Start, rho: float, momentum: float) -> None:
     method = SAM(eta=start.eta, rho=rho, momentum=momentum)
-    seen = forecast(start.probe.objective, method, w=start.w, steps=200, products=20)
+    seen = forecast(start.probe.objective, method, start=start.w, steps=200, products=20)
     real = trajectory(start.probe.objective, method, start=start.w, steps=200)["grad_norm"].values[0]
     assert seen.horizon > 0
     assert np.abs(seen.run["grad_norm"].values / real - 1)[: seen.horizon + 1].max() <= 0.05
@@ -101,9 +101,9 @@ def test_with_momentum_no_more_is_claimed_than_holds(start: Start, rho: float, m
 def test_sixty_products_foresee_the_fall_of_the_sharpness(start: Start) -> None:
     run = start.run(LONG)["w"].values[0]
     before, after = (
-        top_eigenpairs(start.probe.objective, w, 1, 1e-10).values[0] for w in (start.w, (run[1000] + run[1001]) / 2)
+        eigenpairs(start.probe.objective, w, 1, 1e-10).values[0] for w in (start.w, (run[1000] + run[1001]) / 2)
     )
     seen, error = start.foresee(LONG, 1000, 60)
-    assert float(seen.run["sharpness"][-1]) - seen.top == pytest.approx(after - before, rel=0.06)
+    assert float(seen.run["sharpness"][-1]) - seen.sharpness == pytest.approx(after - before, rel=0.06)
     assert error[: seen.horizon + 1].max() <= 0.05
     assert seen.horizon > 800

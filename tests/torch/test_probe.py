@@ -94,9 +94,9 @@ def test_eigenvalues_lie_within_their_bounds(name: str, dtype: torch.dtype) -> N
     make, loss, batches = CASES[name]
     probe = Probe(make().to(dtype), loss, batches(dtype=dtype))
     assert 500 <= probe.objective.dimension <= 3000
-    found = [probe.top_eigenpairs(3, tol) for tol in (1e-1, 1e-3, 1e-12)]
+    found = [probe.eigenpairs(3, tol) for tol in (1e-1, 1e-3, 1e-12)]
     found += [pairs for tol in (1e-2, 1e-6) for pairs in probe.extremal_eigenpairs(2, tol)]
-    values = probe.top_eigenpairs(1, 1e-3, target="values")
+    values = probe.eigenpairs(1, 1e-3, target="values")
     hessian = dense(probe)
     lam = np.linalg.eigvalsh(hessian)
     for pairs in [*found, values]:
@@ -135,7 +135,7 @@ def test_the_path_is_chosen_by_memory_and_reported() -> None:
     assert tight.choice.path in ("double", "forward")
     assert set(tight.choice.seconds) == {"double", "forward"}
     assert "1000" in tight.choice.reason
-    a, b = (probe.top_eigenpairs(1, 1e-6).values[0] for probe in (roomy, tight))
+    a, b = (probe.eigenpairs(1, 1e-6).values[0] for probe in (roomy, tight))
     assert a == pytest.approx(b, rel=1e-9)
 
 
@@ -161,7 +161,7 @@ def test_without_a_second_derivative_products_are_differences_and_say_so() -> No
     reference = Probe(probe.model, squares, data())
     assert probe.choice.path == "difference"
     assert "differences" in probe.precision
-    pairs, exact = probe.top_eigenpairs(2, 1e-6), reference.top_eigenpairs(2, 1e-12)
+    pairs, exact = probe.eigenpairs(2, 1e-6), reference.eigenpairs(2, 1e-12)
     assert (np.abs(pairs.values - exact.values) <= pairs.residuals).all()
     with pytest.raises(ValueError, match="difference"):
         probe.sharpness_gradient()
@@ -205,7 +205,7 @@ def test_the_gradient_of_sharpness(name: str) -> None:
             ends = []
             for sign in (1, -1):
                 objective.assign(w + sign * h * direction)
-                ends.append(probe.top_eigenpairs(1, 1e-11).values[0])
+                ends.append(probe.eigenpairs(1, 1e-11).values[0])
             slopes.append((ends[0] - ends[1]) / (2 * h))
         objective.assign(w)
         slope = slopes[1] + (slopes[1] - slopes[0]) / 3
@@ -320,7 +320,7 @@ def test_batch_norm_by_choice_and_its_buffers_untouched() -> None:
     with torch.no_grad():
         by_hand = sum(len(b[0]) * float(squares(model.eval(), b)) for b in data()) / 23
     assert values["eval"] == pytest.approx(by_hand, rel=1e-12)
-    losses["batch"].top_eigenpairs(1)
+    losses["batch"].eigenpairs(1)
     losses["batch"].sharpness_gradient()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
@@ -330,7 +330,7 @@ def test_dropout_needs_a_seed() -> None:
     with pytest.raises(ValueError, match="seed"):
         Probe(model, squares, data())
     state = torch.get_rng_state()
-    pairs = [Probe(model, squares, data(), seed=seed).top_eigenpairs(1, 1e-8) for seed in (1, 1, 2)]
+    pairs = [Probe(model, squares, data(), seed=seed).eigenpairs(1, 1e-8) for seed in (1, 1, 2)]
     assert torch.equal(state, torch.get_rng_state())
     assert pairs[0].values == pairs[1].values
     assert pairs[0].values != pairs[2].values
@@ -340,7 +340,7 @@ def test_kinks_get_their_answer_and_a_warning() -> None:
     model = nn.Sequential(nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 2)).double()
     with pytest.warns(KinkWarning, match="relu"):
         probe = Probe(model, squares, data())
-    pairs = probe.top_eigenpairs(1, 1e-8)
+    pairs = probe.eigenpairs(1, 1e-8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", KinkWarning)
         hessian = dense(probe)
@@ -349,14 +349,14 @@ def test_kinks_get_their_answer_and_a_warning() -> None:
 
 def test_a_warm_start_saves_products_and_keeps_signs() -> None:
     probe = Probe(mlp().double(), squares, data())
-    cold = probe.top_eigenpairs(1, 1e-3)
+    cold = probe.eigenpairs(1, 1e-3)
     optimizer = torch.optim.SGD(probe.model.parameters(), lr=1e-3)
     for _ in range(5):
         for batch in data():
             optimizer.zero_grad()
             squares(probe.model, batch).backward()
             optimizer.step()
-        warm = probe.top_eigenpairs(1, 1e-3, warm=True)
+        warm = probe.eigenpairs(1, 1e-3, warm=True)
         assert warm.products <= 6
         assert float(warm.vectors[0] @ cold.vectors[0]) > 0.5
         assert warm.products < cold.products
@@ -366,7 +366,7 @@ def test_a_negative_top_eigenvalue() -> None:
     def loss(model: nn.Module, batch: Any) -> torch.Tensor:
         return -sum((p**2).sum() for p in model.parameters()) + 0 * model(batch[0]).sum()
 
-    pairs = Probe(mlp().double(), loss, data()).top_eigenpairs(1)
+    pairs = Probe(mlp().double(), loss, data()).eigenpairs(1)
     assert pairs.values[0] == pytest.approx(-2.0)
     assert pairs.residuals[0] < 1e-10
 
@@ -446,7 +446,7 @@ def test_masked_tokens_weigh_nothing_in_ragged_batches(as_number: Callable[[Any]
     assert probe.objective.value(w) == pytest.approx(one.objective.value(w), rel=1e-14)
     assert _off(probe.objective.grad(w), one.objective.grad(w)) < 1e-13
     assert _off(probe.objective.hvp(w, u), one.objective.hvp(w, u)) < 1e-13
-    top, whole = (each.top_eigenpairs(1, 1e-9) for each in (probe, one))
+    top, whole = (each.eigenpairs(1, 1e-9) for each in (probe, one))
     assert abs(top.values[0] - whole.values[0]) <= top.residuals[0] + whole.residuals[0]
     assert abs(top.values[0] - np.linalg.eigvalsh(dense(one))[-1]) <= top.residuals[0]
     assert abs(blind.objective.value(w) - one.objective.value(w)) > 1e-3

@@ -122,9 +122,9 @@ def test_misuse(here: Path, capsys: pytest.CaptureFixture[str], arguments: list[
 
 def test_pictures_of_a_followed_run() -> None:
     steps = np.arange(0, 60, 10)
-    names = ("loss", "grad_norm", "gd_edge", "sam_edge", "alignment", "motion_alignment")
+    names = ("loss", "grad_norm", "gd_edge", "sam_edge", "gradient_alignment", "alignment")
     run = xr.Dataset(
-        {name: ("step", np.full(6, 0.5)) for name in names} | {"lam": (("step", "pair"), np.ones((6, 2)))},
+        {name: ("step", np.full(6, 0.5)) for name in names} | {"eigenvalues": (("step", "pair"), np.ones((6, 2)))},
         {"step": steps, "pair": [1, 2]},
     )
     with plots.style():

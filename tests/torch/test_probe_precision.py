@@ -95,7 +95,7 @@ def test_log_likelihoods_lose_no_digits_near_a_minimum(name: str, kind: str, ste
     g = probes.double.objective.grad(w.double())
     assert float((probes.single.objective.grad(w) - g).norm()) <= 100 * eps * float(g.norm())
     for tol in (1e-3, 1e-7):
-        top = probes.single.top_eigenpairs(2, tol)
+        top = probes.single.eigenpairs(2, tol)
         assert (probes.true(top) <= top.residuals).all()
     assert top.residuals[0] <= 1e-5 * top.values[0]
     assert probes.single.objective.precision_at(w) <= 3 * eps
@@ -112,7 +112,7 @@ def test_losses_that_lose_digits_have_it_measured(name: str, kind: str, steps: i
     model, held = trained(name, loss, steps)
     probes = both(model, loss, held)
     for tol in (1e-3, 1e-7):
-        top = probes.single.top_eigenpairs(2, tol)
+        top = probes.single.eigenpairs(2, tol)
         assert (probes.true(top) <= top.residuals).all()
     assert probes.single.objective.precision_at(probes.single.objective.start) > 0
     assert probes.single.objective.spent["products"] >= top.products + 4
@@ -125,7 +125,7 @@ def test_what_the_loss_casts_to_float32_is_measured_in_float64() -> None:
 
     model, held = trained("transformer", loss, 700)
     probe = Probe(model, loss, held)
-    top = probe.top_eigenpairs(2, 1e-6)
+    top = probe.eigenpairs(2, 1e-6)
     assert (both(model, OWN["softmax"], held).true(top) <= top.residuals).all()
 
 
@@ -138,7 +138,7 @@ def test_a_root_near_zero_has_bounds_that_hold_by_any_path(path: Any) -> None:
 
     model, held = trained("transformer", loss, 700)
     probe = Probe(model, loss, held, path=path)
-    top = probe.top_eigenpairs(2, 1e-3)
+    top = probe.eigenpairs(2, 1e-3)
     assert (Both(probe, both(model, loss, held).double).true(top) <= top.residuals).all()
 
 
@@ -156,7 +156,7 @@ def test_autocast_is_measured() -> None:
 
     model, held = trained("transformer", loss, 0)
     probe = Probe(model, loss, held, path="retained")
-    top = probe.top_eigenpairs(2, 1e-3)
+    top = probe.eigenpairs(2, 1e-3)
     plain = both(model, LIKELIHOODS["cross_entropy"], held)
     assert (Both(probe, plain.double).true(top) <= top.residuals).all()
     assert probe.objective.precision_at(probe.objective.start) > 1e-4
@@ -173,7 +173,7 @@ def test_every_batch_and_every_point_has_its_own() -> None:
     probe = Probe(model, OWN["softmax"], held)
     late, _ = trained("transformer", OWN["softmax"], 700)
     there = Probe(late, OWN["softmax"], held)
-    far = spectrum.top_eigenpairs(probe.objective, there.objective.start, 1, 1e-6)
+    far = spectrum.eigenpairs(probe.objective, there.objective.start, 1, 1e-6)
     assert (both(late, OWN["softmax"], held).true(far) <= far.residuals).all()
 
 
@@ -240,7 +240,7 @@ class Particular(nn.Module):
 
 def test_a_model_that_refuses_float64_is_probed_all_the_same() -> None:
     probe = Probe(Particular(), OWN["softmax"], images(torch.float32))
-    assert probe.top_eigenpairs(1, 1e-3).converged.all()
+    assert probe.eigenpairs(1, 1e-3).converged.all()
 
 
 def test_a_batch_of_another_kind_is_measured_in_float64() -> None:
@@ -250,7 +250,7 @@ def test_a_batch_of_another_kind_is_measured_in_float64() -> None:
     model, held = trained("transformer", OWN["softmax"], 700)
     strange = [UserDict(x=x, y=y) for x, y in held]
     probe = Probe(model, loss, strange, size=lambda batch: len(batch["y"]))
-    top = probe.top_eigenpairs(1, 1e-6)
+    top = probe.eigenpairs(1, 1e-6)
     assert rounding._runs(probe.objective, probe.objective.start)
     assert (both(model, OWN["softmax"], held).true(top) <= top.residuals).all()
 
@@ -286,7 +286,7 @@ def test_a_model_that_has_no_float64_is_measured_by_its_nonlinearity(kind: str, 
 
     model, held = trained("transformer", single, steps)
     probes = Both(Probe(model, single, held), both(model, OWN[kind], held).double)
-    top = probes.single.top_eigenpairs(2, 1e-3)
+    top = probes.single.eigenpairs(2, 1e-3)
     assert (probes.true(top) <= top.residuals).all()
 
 
@@ -298,7 +298,7 @@ def test_the_measure_follows_the_parameters() -> None:
     late, _ = trained("transformer", loss, 1000)
     model.load_state_dict(late.state_dict())
     assert probe.objective.precision_at(probe.objective.start) > 20 * before
-    top = probe.top_eigenpairs(1, 1e-6)
+    top = probe.eigenpairs(1, 1e-6)
     double = both(model, loss, held)
     assert (double.true(top) <= top.residuals).all()
 

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from ravine import observe, theory
+from ravine import observations, theory
 from ravine.methods import GD, SAM
 from ravine.objectives import quadratic
 from ravine.theory.edge import sam_edge
@@ -79,7 +79,7 @@ def closure_of(model: nn.Module, optimizer: Any, batch: Any) -> Callable[[], tor
 def test_a_run_that_bounces_and_one_that_does_not() -> None:
     model, loss, batches = task()
     probe = Probe(model, loss, batches)
-    eta = 0.4 / float(probe.top_eigenpairs(1, 1e-8).values[0])
+    eta = 0.4 / float(probe.eigenpairs(1, 1e-8).values[0])
     optimizer = PlainSAM(model.parameters(), eta, 0.01)
     step = closure_of(model, optimizer, batches[0])
     for _ in range(200):
@@ -117,7 +117,7 @@ def test_drift_is_the_law_over_the_dense_spectrum() -> None:
     assert seen.moved == pytest.approx(moved, abs=1e-6 * float(np.linalg.norm(moved)))
     change = law.sharpness_change(lam[1:], gradient[1:], lam[0], eta, rho, steps)
     assert seen.sharpness_change == pytest.approx(change, rel=1e-6)
-    flat = -law.printed_coefficient(lam[0], eta, rho) * observe.flatness(lam[1:], lam[0]) * gradient[1:]
+    flat = -law.printed_coefficient(lam[0], eta, rho) * observations.flatness(lam[1:], lam[0]) * gradient[1:]
     assert seen.flat == pytest.approx(flat @ vectors[1:], abs=1e-6 * float(np.linalg.norm(flat)))
     few = probe.drift(eta, rho, steps, products=20)
     assert few.sharpness_change == pytest.approx(change, rel=0.02)
@@ -128,8 +128,8 @@ def test_drift_is_the_law_over_the_dense_spectrum() -> None:
 def test_the_flat_part_of_a_vector() -> None:
     lam = np.concatenate([[1.0, 0.5, 0.01], np.zeros(5), [1e-4, -1e-4]])
     v = np.arange(1.0, 11.0)
-    part = observe.flat_part(quadratic(np.maximum(lam, 0)), np.zeros(10), v, 1.0)
-    expected = v * observe.flatness(np.maximum(lam, 0), 1.0)
+    part = observations.flat_part(quadratic(np.maximum(lam, 0)), np.zeros(10), v, 1.0)
+    expected = v * observations.flatness(np.maximum(lam, 0), 1.0)
     assert part == pytest.approx(expected, abs=1e-9)
     assert part[3:8] == pytest.approx(v[3:8])
     assert abs(part[:3]).max() < 1e-9
@@ -141,7 +141,7 @@ def test_forecast_through_the_probe() -> None:
     with torch.no_grad():
         for p in model.parameters():
             p.add_(1e-4 * torch.randn_like(p))
-    eta = 0.4 / float(probe.top_eigenpairs(1, 1e-8).values[0])
+    eta = 0.4 / float(probe.eigenpairs(1, 1e-8).values[0])
     seen = probe.forecast(SAM(eta=eta, rho=0.005), steps=100, products=30)
     assert seen.horizon == 100
     assert seen.products == 30
@@ -152,15 +152,15 @@ def test_forecast_through_the_probe() -> None:
         for p in wild.parameters():
             p.mul_(4)
     far = Probe(wild, loss, batches)
-    assert far.top_eigenpairs(1, end="smallest").values[0] < 0
-    guess = far.forecast(GD(eta=0.5 / float(far.top_eigenpairs(1).values[0])), steps=200, products=30)
+    assert far.eigenpairs(1, end="smallest").values[0] < 0
+    guess = far.forecast(GD(eta=0.5 / float(far.eigenpairs(1).values[0])), steps=200, products=30)
     assert guess.horizon < 50
 
 
 def test_following_a_run(tmp_path: Path) -> None:
     model, loss, batches = task()
     probe = Probe(model, loss, batches)
-    eta = 0.4 / float(probe.top_eigenpairs(1, 1e-8).values[0])
+    eta = 0.4 / float(probe.eigenpairs(1, 1e-8).values[0])
     optimizer = PlainSAM(model.parameters(), eta, 0.01)
     step = closure_of(model, optimizer, batches[0])
     written: list[tuple[str, float, int]] = []
@@ -176,19 +176,19 @@ def test_following_a_run(tmp_path: Path) -> None:
     run = log.run
     assert run["step"].values.tolist() == [0, 20, 40, 60, 80, 100]
     objective = probe.objective
-    assert (run["lam"].sel(pair=1) > run["lam"].sel(pair=2)).all()
+    assert (run["eigenvalues"].sel(pair=1) > run["eigenvalues"].sel(pair=2)).all()
     assert (run["gd_edge"] == 2 / eta).all()
     expected = sam_edge(run["grad_norm"].values, eta, 0.01)
     assert run["sam_edge"].values == pytest.approx(expected)
     # Once it bounces, the gradient and the step are along e₁, and the SAM-edge is at λ₁.
+    assert (run["gradient_alignment"].values[2:] > 0.99).all()
     assert (run["alignment"].values[2:] > 0.99).all()
-    assert (run["motion_alignment"].values[2:] > 0.99).all()
-    assert run["sam_edge"].values[2:] == pytest.approx(run["lam"].sel(pair=1).values[2:], rel=0.02)
+    assert run["sam_edge"].values[2:] == pytest.approx(run["eigenvalues"].sel(pair=1).values[2:], rel=0.02)
     assert (run["continuity"].values[1:] > 0.99).all()
     assert np.isnan(run["continuity"].values[0])
     assert run.attrs["precision"] == "float64"
     assert "parameters" in run.attrs["objective"]
-    assert ("ravine/sharpness", float(run["lam"].values[-1, 0]), 100) in written
+    assert ("ravine/sharpness", float(run["eigenvalues"].values[-1, 0]), 100) in written
     log.save(tmp_path / "run.nc")
     assert xr.load_dataset(tmp_path / "run.nc", engine="h5netcdf").equals(run)
     assert objective.value(objective.start) >= 0
@@ -212,7 +212,7 @@ def test_following_any_optimizer_to_its_divergence() -> None:
     run = log.run
     assert np.isnan(run["sam_edge"]).all()
     assert not np.isfinite(run["loss"].values[-1])
-    assert np.isnan(run["lam"].values[-1]).all()
+    assert np.isnan(run["eigenvalues"].values[-1]).all()
     assert run["gd_edge"].values[0] == pytest.approx(2e-6)
 
 

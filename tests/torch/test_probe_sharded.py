@@ -130,7 +130,7 @@ def test_following_a_run_its_bounce_and_what_is_ahead(run: Results) -> None:
     assert seen["step"].values.tolist() == [0, 6, 12]
     for name in ("loss", "grad_norm", "gd_edge", "sam_edge"):
         assert seen[name].values == pytest.approx(expected[name].values, rel=1e-9), name
-    assert (np.abs(seen["lam"] - expected["lam"]) <= seen["residual"] + expected["residual"]).all()
+    assert (np.abs(seen["eigenvalues"] - expected["eigenvalues"]) <= seen["residual"] + expected["residual"]).all()
     assert seen.attrs["precision"] == "float64, Hessian by differences"
     bounce = probe.bounce(opt)
     for found in one["bounces"] + other["bounces"]:

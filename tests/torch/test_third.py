@@ -31,7 +31,7 @@ def test_stated_errors_are_not_understated_in_float32(name: str, steps: int, see
     model, loss, held = trained(name, steps, seed)
     probe = Probe(model, loss, held)
     w = probe.objective.start
-    top = probe.top_eigenpairs(1, 1e-3)
+    top = probe.eigenpairs(1, 1e-3)
     e = probe.objective.point(top.vectors[0])
     along = [e, torch.randn_like(w)]
     found = [(u, probe.objective.third_checked(w, u, how)) for u in along for how in ("exact", "difference")]
@@ -73,7 +73,7 @@ def test_the_products_that_chose_the_path_are_lanczos_first_ones() -> None:
 
     probe.objective._by = counted
     assert probe.choice.path == "retained"
-    pairs = probe.top_eigenpairs(1, 1e-6)
+    pairs = probe.eigenpairs(1, 1e-6)
     assert len(made) == pairs.products - 2
     assert set(made) == {"retained"}
 

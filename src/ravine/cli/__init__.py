@@ -1,6 +1,6 @@
 """The command line: parse, one library call, print or save.
 
-Each command is a function in a file of its own, with its heavy imports inside, so that help is quick.
+Each command is the function `command` of a file of its own, with its heavy imports inside, so that help is quick.
 """
 
 from __future__ import annotations
@@ -12,13 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ravine.cli.audit import audit
-from ravine.cli.bound import bound
-from ravine.cli.certify import certify
-from ravine.cli.forecast import forecast
-from ravine.cli.probe import probe
-from ravine.cli.reproduce import reproduce
-from ravine.cli.simulate import simulate
+from ravine.cli import audit, bound, certify, forecast, probe, reproduce, simulate
 
 MISUSE, FAILED, INTERRUPTED = 2, 1, 130
 # Newer versions of typer carry click inside; its base exception is reached through a public subclass.
@@ -31,13 +25,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(simulate)
-app.command()(reproduce)
-app.command()(audit)
-app.command()(certify)
-app.command()(bound)
-app.command()(probe)
-app.command()(forecast)
+for _name, _module in (
+    ("simulate", simulate),
+    ("reproduce", reproduce),
+    ("audit", audit),
+    ("certify", certify),
+    ("bound", bound),
+    ("probe", probe),
+    ("forecast", forecast),
+):
+    app.command(_name)(_module.command)
 
 
 def _version(show: bool) -> None:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ravine.cli.numbers import numbers
+from ravine.cli.options import numbers
 
 
-def audit(
+def command(
     statements: Annotated[
         list[str] | None, typer.Argument(help="Their names; none for all. lemma-5 stands for its parts.")
     ] = None,

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ravine.cli.numbers import numbers
+from ravine.cli.options import numbers
 
 
-def bound(
+def command(
     quadratic: Annotated[str, typer.Option(help="The eigenvalues, as λ₁,λ₂,….")],
     eta: Annotated[float, typer.Option(help="Step size η.")],
     rho: Annotated[float, typer.Option(help="Radius ρ.")],

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ravine.cli.numbers import numbers
+from ravine.cli.options import numbers
 
 UNDECIDED = 1
 
 
-def certify(
+def command(
     quadratic: Annotated[str | None, typer.Option(help="The eigenvalues, as λ₁,λ₂,….")] = None,
     section_6: Annotated[bool, typer.Option("--section-6", help="The 2-cycle of Section 6's loss instead.")] = False,
     eta: Annotated[str | None, typer.Option(help="Step size η, read as the decimal it spells.")] = None,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from ravine.forecast import Forecast
+    from ravine.forecasts import Forecast
     from ravine.methods import Method
 
 
-def forecast(  # noqa: D103 (its docstring is the command's help, without sections)
+def command(  # noqa: D103 (its docstring is the command's help, without sections)
     problem: Annotated[
         str, typer.Argument(metavar="MODULE:FUNCTION", help="A function that returns (model, loss_fn, batches).")
     ],
@@ -54,7 +54,8 @@ def forecast(  # noqa: D103 (its docstring is the command's help, without sectio
         return
     last = seen.run.isel(step=-1)
     typer.echo(seen.verdict)
-    typer.echo(f"λ_max {seen.top:.6g} ± {seen.top_residual:.2g} now, {float(last['sharpness']):.6g} at step {steps}")
+    ahead = f"{float(last['sharpness']):.6g} at step {steps}"
+    typer.echo(f"λ_max {seen.sharpness:.6g} ± {seen.sharpness_residual:.2g} now, {ahead}")
     typer.echo(f"‖g‖ {float(seen.run['grad_norm'][0]):.6g} now, {float(last['grad_norm']):.6g} at step {steps}")
     typer.echo(
         "arrives at the bounce: " + ("not within these steps" if seen.arrival is None else f"step {seen.arrival}")
@@ -64,8 +65,8 @@ def forecast(  # noqa: D103 (its docstring is the command's help, without sectio
         typer.echo(f"wrote {plot}")
 
 
-forecast.__doc__ = (
-    "Foresee what SAM, USAM or gradient descent will do next on a network, and how far that is to be believed.\n\n"
+command.__doc__ = (
+    "Predict what SAM, USAM or gradient descent will do next on a network, and how far that is valid.\n\n"
     "Example: ravine forecast my_package.my_task:problem --checkpoint ck.pt --eta 0.1 --rho 0.05 --steps 400 "
     "--plot forecast.svg"
 )
@@ -92,12 +93,12 @@ def _record(seen: Forecast, problem: str) -> dict[str, Any]:
     return {
         "problem": problem,
         "horizon": seen.horizon,
-        "tolerance": seen.tolerance,
+        "tol": seen.tol,
         "verdict": seen.verdict,
         "arrival": seen.arrival,
         "floor": seen.floor,
-        "top": seen.top,
-        "top_residual": seen.top_residual,
+        "sharpness": seen.sharpness,
+        "sharpness_residual": seen.sharpness_residual,
         "products": seen.products,
         "gradients": seen.gradients,
         "checks": {str(name): finite(seen.checks[name].values.tolist()) for name in seen.checks.data_vars},

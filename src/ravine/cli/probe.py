@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 
-def probe(  # noqa: D103 (its docstring is the command's help, without sections)
+def command(  # noqa: D103 (its docstring is the command's help, without sections)
     problem: Annotated[
         str, typer.Argument(metavar="MODULE:FUNCTION", help="A function that returns (model, loss_fn, batches).")
     ],
     checkpoint: Annotated[Path | None, typer.Option(help="Parameters from this file of torch.save.")] = None,
-    k: Annotated[int, typer.Option("-k", "--pairs", help="How many eigenvalues at the top.")] = 3,
+    k: Annotated[int, typer.Option("-k", "--eigenpairs", help="How many eigenvalues at the top.")] = 3,
     tol: Annotated[float, typer.Option(help="Residual of each, relative to the largest.")] = 1e-3,
     eta: Annotated[float | None, typer.Option(help="Step size: compare λ_max with 2/η and the SAM-edge.")] = None,
     rho: Annotated[float | None, typer.Option(help="Radius of SAM, for the SAM-edge.")] = None,
@@ -29,7 +29,7 @@ def probe(  # noqa: D103 (its docstring is the command's help, without sections)
     from ravine.torch import load_problem
 
     looked = load_problem(problem, checkpoint)
-    pairs = looked.top_eigenpairs(k, tol)
+    pairs = looked.eigenpairs(k, tol)
     record: dict[str, Any] = {
         "problem": problem,
         "objective": looked.objective.description,
@@ -62,7 +62,7 @@ def probe(  # noqa: D103 (its docstring is the command's help, without sections)
         _print(record)
 
 
-probe.__doc__ = (
+command.__doc__ = (
     "Measure how sharp a network's loss is, with error bounds.\n\n"
     "Example: ravine probe my_package.my_task:problem --checkpoint ck.pt --json"
 )

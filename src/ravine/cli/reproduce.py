@@ -18,7 +18,7 @@ PAPER = ("figure-1", "figure-2", "figure-3", "figure-4", "figure-5", "network")
 NAMES = (*PAPER, "probe")
 
 
-def reproduce(  # noqa: D103 (its docstring is the command's help, without sections)
+def command(  # noqa: D103 (its docstring is the command's help, without sections)
     what: Annotated[str, typer.Argument(metavar="WHAT", help=f"paper (all but probe), or one of {', '.join(NAMES)}.")],
     out: Annotated[Path, typer.Option(help="The folder to write: index.html, report.json, figures.")] = Path("report"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing report.")] = False,
@@ -49,7 +49,7 @@ def reproduce(  # noqa: D103 (its docstring is the command's help, without secti
     return 0 if not missing and all(check.holds for outcome in outcomes for check in outcome.checks) else 1
 
 
-reproduce.__doc__ = (
+command.__doc__ = (
     "Run the paper's figures and the network experiment; write one page with predictions beside measurements.\n\n"
     "Exits with 1 if a check does not hold.\n\nExample: ravine reproduce paper --out report"
 )

@@ -24,7 +24,7 @@ EXAMPLES = (
 )
 
 
-def simulate(  # noqa: D103 (its docstring is the command's help, without sections)
+def command(  # noqa: D103 (its docstring is the command's help, without sections)
     formula: Annotated[
         str | None, typer.Argument(help="The loss, over w1, w2, … (write 0-w1 for a leading minus).")
     ] = None,
@@ -90,7 +90,7 @@ def simulate(  # noqa: D103 (its docstring is the command's help, without sectio
     return 130 if (run["status"].values == Status.INTERRUPTED).any() else 0
 
 
-simulate.__doc__ = f"Follow gradient descent, SAM and their relatives on a formula or a quadratic.\n\n{EXAMPLES}"
+command.__doc__ = f"Follow gradient descent, SAM and their relatives on a formula or a quadratic.\n\n{EXAMPLES}"
 
 
 def _objective(formula: str | None, quadratic: str | None, variables: str | None) -> Objective:

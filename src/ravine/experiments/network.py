@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ravine import observe, plots, theory
+from ravine import observations, plots, theory
 from ravine.experiments.experiment import Check, Outcome, Picture, Progress
 from ravine.extras import require
 from ravine.methods import GD, SAM
 from ravine.simulate import trajectory
-from ravine.spectrum import top_eigenpairs
+from ravine.spectrum import eigenpairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,14 +46,22 @@ class _Minimum:
     vector: np.ndarray
     sharpness_gradient: np.ndarray
 
-    def drift(self, eta: float) -> observe.Drift:
+    def drift(self, eta: float) -> observations.Drift:
         objective = self.probe.objective
-        return observe.drift(
-            objective, self.w, self.vector, self.sharpness_gradient, self.top, eta, RHO, STEPS, FORESEEING
+        return observations.drift(
+            objective,
+            self.w,
+            eigenvector=self.vector,
+            sharpness_gradient=self.sharpness_gradient,
+            sharpness=self.top,
+            eta=eta,
+            rho=RHO,
+            steps=STEPS,
+            products=FORESEEING,
         )
 
     def flat(self, v: np.ndarray) -> np.ndarray:
-        return observe.flat_part(self.probe.objective, self.w, v, self.top, RESOLVING)
+        return observations.flat_part(self.probe.objective, self.w, v, self.top, RESOLVING)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class _Measured:
     probes: xr.Dataset
     control_change: float
     control_lam: np.ndarray
-    foreseen: observe.Drift
+    foreseen: observations.Drift
     predicted_motion: np.ndarray
     measured_motion: np.ndarray
 
@@ -187,14 +195,12 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
     eta = SHARPNESS_STEP / minimum.top
     done(0.65, "SAM")
     sam = trajectory(objective, SAM(eta=eta, rho=RHO), start=w, steps=STEPS + 1)
-    bounce = observe.bounce(sam)
+    bounce = observations.bounce(sam)
     done(0.8, "λ_max along the run")
-    probes = observe.sharpness(objective, sam, range(0, STEPS + 1, EVERY))
+    probes = observations.sharpness(objective, sam, range(0, STEPS + 1, EVERY))
     done(0.9, "gradient descent")
     control = trajectory(objective, GD(eta=eta), start=w, steps=STEPS, every=STEPS // 4)
-    control_lam = np.array(
-        [top_eigenpairs(objective, point, 1, tol=1e-10).values[0] for point in control["w"].values[0]]
-    )
+    control_lam = np.array([eigenpairs(objective, point, 1, tol=1e-10).values[0] for point in control["w"].values[0]])
     centre = bounce["centre"].sel(step=[SETTLED, STEPS]).values[0]
     motion = (centre[1] - centre[0]) / (STEPS - SETTLED)
     foreseen = minimum.drift(eta)
@@ -216,12 +222,12 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
 
 def _checks(m: _Measured) -> tuple[Check, ...]:
     settled = m.probes.sel(step=slice(SETTLED, None))
-    law = m.law(settled["lam"].sel(pair=1).values)
+    law = m.law(settled["eigenvalues"].sel(pair=1).values)
     amplitude = m.bounce["amplitude"].isel(run=0).sel(step=settled["step"]).values
     predicted, measured = m.predicted_motion, m.measured_motion
     lengths = float(np.linalg.norm(predicted)), float(np.linalg.norm(measured))
     fall = m.predicted_change(STEPS)
-    lam = m.probes["lam"].sel(pair=1).values
+    lam = m.probes["eigenvalues"].sel(pair=1).values
     worst = int(np.argmax(np.abs(amplitude / law - 1)))
     label = f"seed {m.seed}: "
     return (
@@ -256,7 +262,7 @@ def _draw_bounce(ax: Axes, m: _Measured) -> None:
 
 def _draw_sharpness(ax: Axes, m: _Measured) -> None:
     steps = m.probes["step"].values
-    ax.plot(steps, m.probes["lam"].sel(pair=1), "o", color=plots.BLUE, markersize=3.5, label="SAM, measured")
+    ax.plot(steps, m.probes["eigenvalues"].sel(pair=1), "o", color=plots.BLUE, markersize=3.5, label="SAM, measured")
     curve = np.linspace(0, STEPS, 101).astype(int)
     foreseen = [m.minimum.top + m.predicted_change(int(t)) for t in curve]
     ax.plot(curve, foreseen, color="black", linewidth=0.9, linestyle="--", label="SAM, foreseen at step 0")
@@ -322,7 +328,7 @@ def run(progress: Progress) -> Outcome:
         "a few steps the iterate bounces along the Hessian's top eigenvector between the two points that the quadratic "
         "theory gives (dashed). Middle: the Hessian's largest eigenvalue falls under SAM (circles) as foreseen from the "
         "curvature at step 0 alone (dashed); under gradient descent (squares) from the same point it stays. Right: for each "
-        f"parameter, the part along flat directions (|λ| below {observe.FLAT:g} λ₁) of the mean motion per step over steps {SETTLED} "
+        f"parameter, the part along flat directions (|λ| below {observations.FLAT:g} λ₁) of the mean motion per step over steps {SETTLED} "
         f"to {STEPS} against Theorem 21. No Hessian was formed: all is from products with it.",
         "Two rows of three panels. Left, a zigzag of constant height between two dashed lines. Middle, falling circles on a falling "
         "dashed curve, and squares on a level line. Right, a cloud of points along the diagonal.",
@@ -345,5 +351,5 @@ def run(progress: Progress) -> Outcome:
         (picture,),
         tuple(check for one in measured for check in _checks(one)),
         seeds=SEEDS,
-        parameters={"eta_lambda_1": SHARPNESS_STEP, "rho": RHO, "steps": STEPS, "flat_fraction": observe.FLAT},
+        parameters={"eta_lambda_1": SHARPNESS_STEP, "rho": RHO, "steps": STEPS, "flat_fraction": observations.FLAT},
     )

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ravine import observe, plots, theory
+from ravine import observations, plots, theory
 from ravine.experiments.experiment import Check, Outcome, Picture, Progress
 from ravine.experiments.network import half_square, minimise, one_thread, residuals_of
 from ravine.extras import require
-from ravine.forecast import Forecast
+from ravine.forecasts import Forecast
 from ravine.methods import SAM
 from ravine.simulate import trajectory
 
@@ -108,12 +108,12 @@ def _measure(name: str, done: Callable[[float, str], None]) -> _Measured:
     done(0.6, "SAM")
     run = trajectory(probe.objective, SAM(eta=eta, rho=RHO), start=w, steps=STEPS + 1)
     done(0.85, "λ_max along the run")
-    probes = observe.sharpness(probe.objective, run, range(0, STEPS + 1, EVERY))
-    seen = observe.bounce(run).isel(run=0)
+    probes = observations.sharpness(probe.objective, run, range(0, STEPS + 1, EVERY))
+    seen = observations.bounce(run).isel(run=0)
     centre = seen["centre"].sel(step=[SETTLED, STEPS]).values
     motion = (centre[1] - centre[0]) / (STEPS - SETTLED)
     law = -theory.drift.printed_coefficient(top, eta, RHO) * np.asarray(found.value)
-    predicted, measured = (observe.flat_part(probe.objective, w, v, top, RESOLVING) for v in (law, motion))
+    predicted, measured = (observations.flat_part(probe.objective, w, v, top, RESOLVING) for v in (law, motion))
     size = float(np.linalg.norm(np.asarray(found.value)))
     return _Measured(
         name, w.size, probe.objective.value(w), eta, foreseen, run, probes, seen["amplitude"].values, predicted, measured,
@@ -123,14 +123,14 @@ def _measure(name: str, done: Callable[[float, str], None]) -> _Measured:
 
 def _checks(m: _Measured) -> tuple[Check, ...]:
     settled = m.probes.sel(step=slice(SETTLED, None))
-    lam = settled["lam"].sel(pair=1).values
+    lam = settled["eigenvalues"].sel(pair=1).values
     law = np.array([theory.quadratic([value], m.eta, RHO).amplitude for value in lam])
     amplitude = m.amplitude[settled["step"].values]
     worst = int(np.argmax(np.abs(amplitude / law - 1)))
     lengths = float(np.linalg.norm(m.predicted_motion)), float(np.linalg.norm(m.measured_motion))
     cosine = float(m.predicted_motion @ m.measured_motion) / lengths[0] / lengths[1]
-    fall = float(m.foreseen.run["sharpness"][-1]) - m.foreseen.top
-    found = float(m.probes["lam"].sel(pair=1, step=STEPS)) - float(m.probes["lam"].sel(pair=1, step=0))
+    fall = float(m.foreseen.run["sharpness"][-1]) - m.foreseen.sharpness
+    found = float(m.probes["eigenvalues"].sel(pair=1, step=STEPS)) - float(m.probes["eigenvalues"].sel(pair=1, step=0))
     foreseen, real = m.foreseen.run["grad_norm"].values, m.run["grad_norm"].values[0, : STEPS + 1]
     step = SETTLED + int(np.argmax(np.abs(foreseen / real - 1)[SETTLED:]))
     label = f"{m.name}: "
@@ -161,7 +161,12 @@ def _draw(axes: tuple[Axes, Axes, Axes], m: _Measured) -> None:
     )
     norm.set(xlabel="step", ylabel="gradient norm", title=f"gradient norm ({m.name})")
     sharp.plot(
-        m.probes["step"], m.probes["lam"].sel(pair=1), "o", color=plots.BLUE, markersize=3.5, label="SAM, measured"
+        m.probes["step"],
+        m.probes["eigenvalues"].sel(pair=1),
+        "o",
+        color=plots.BLUE,
+        markersize=3.5,
+        label="SAM, measured",
     )
     sharp.plot(
         steps, m.foreseen.run["sharpness"], color="black", linewidth=0.9, linestyle="--", label="foreseen at step 0"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ravine.objectives.catalogue import section_6
-from ravine.objectives.expression import Expression, expression
+from ravine.objectives.formulas import Expression, expression
 from ravine.objectives.objective import CompiledOracles, Objective
-from ravine.objectives.parse import FormulaError
-from ravine.objectives.quadratic import quadratic
+from ravine.objectives.parsing import FormulaError
+from ravine.objectives.quadratics import quadratic
 
 __all__ = ["CompiledOracles", "Expression", "FormulaError", "Objective", "expression", "quadratic", "section_6"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravine.objectives.expression import Expression, expression
+from ravine.objectives.formulas import Expression, expression
 
 SECTION_6 = "w1**2/(1+w2**2/2) + w2**2/2"
 

@@ -18,7 +18,7 @@ from typing import Any
 import sympy
 from sympy.printing.pycode import PythonCodePrinter
 
-from ravine.objectives.parse import Formula, Number, Result, Term, Variable
+from ravine.objectives.parsing import Formula, Number, Result, Term, Variable
 
 # SymPy's own annotations contradict each other (an applied function is a type to them).
 Expr = Any

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ravine.spectrum.eigenpairs import Eigenpairs, extremal_eigenpairs, operator, search, top_eigenpairs
 from ravine.spectrum.lanczos import Krylov, random_start
-from ravine.spectrum.measure import Density, Measure, Trace, density, measure, spectral_measure, trace
+from ravine.spectrum.pairs import Eigenpairs, eigenpairs, extremal_eigenpairs, operator, search
+from ravine.spectrum.quadrature import Density, Measure, Trace, density, measure, spectral_measure, trace
 
 __all__ = [
     "Density",
@@ -13,12 +13,12 @@ __all__ = [
     "Measure",
     "Trace",
     "density",
+    "eigenpairs",
     "extremal_eigenpairs",
     "measure",
     "operator",
     "random_start",
     "search",
     "spectral_measure",
-    "top_eigenpairs",
     "trace",
 ]

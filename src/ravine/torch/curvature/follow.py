@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 _UNITS = {
     "loss": "loss",
     "grad_norm": "norm of the gradient",
-    "lam": "eigenvalues of the Hessian, largest first (curvature)",
+    "eigenvalues": "eigenvalues of the Hessian, largest first (curvature)",
     "residual": "bound of each eigenvalue (curvature)",
     "missed": "probability that a random start missed a larger eigenvalue",
     "gd_edge": "2/η (curvature)",
     "sam_edge": "SAM-edge at this gradient norm (curvature); NaN without ρ",
-    "alignment": "|cos| between the gradient and e₁",
-    "motion_alignment": "|cos| between the last step and e₁",
+    "gradient_alignment": "|cos| between the gradient and e₁",
+    "alignment": "|cos| between the last step and e₁",
     "continuity": "|cos| between e₁ and the e₁ before",
     "products": "Hessian products spent here",
 }
@@ -87,7 +87,7 @@ class Follow:
             self._records.append({"step": self._count, "loss": loss, "grad_norm": norm})
             return
         # Near the last point its vectors save most products; from afar they are no better than a random start.
-        pairs = self._probe.top_eigenpairs(self._k, self._tol, warm=self._last is not None)
+        pairs = self._probe.eigenpairs(self._k, self._tol, warm=self._last is not None)
         e = pairs.vectors[0]
         eta, rho = self._settings()
         moved = np.full(1, np.nan) if self._before is None else (w - self._before).double().cpu().numpy()
@@ -96,20 +96,20 @@ class Follow:
             "step": self._count,
             "loss": loss,
             "grad_norm": norm,
-            "lam": pairs.values,
+            "eigenvalues": pairs.values,
             "residual": pairs.residuals,
             "missed": pairs.missed,
             "gd_edge": 2 / eta,
             "sam_edge": float(edge.sam_edge(norm, eta, rho)) if rho is not None else math.nan,
-            "alignment": _cosine(g.double().cpu().numpy(), e),
-            "motion_alignment": _cosine(moved, e),
+            "gradient_alignment": _cosine(g.double().cpu().numpy(), e),
+            "alignment": _cosine(moved, e),
             "continuity": math.nan if self._last is None else _cosine(self._last.vectors[0], e),
             "products": pairs.products,
         }
         self._records.append(record)
         self._last = pairs
         if self._writer is not None:
-            for name in ("loss", "grad_norm", "gd_edge", "sam_edge", "alignment", "motion_alignment"):
+            for name in ("loss", "grad_norm", "gd_edge", "sam_edge", "gradient_alignment", "alignment"):
                 if math.isfinite(record[name]):
                     self._writer.add_scalar(f"ravine/{name}", record[name], self._count)
             self._writer.add_scalar("ravine/sharpness", float(pairs.values[0]), self._count)
@@ -124,7 +124,7 @@ class Follow:
     def run(self) -> xr.Dataset:
         columns: dict[str, Any] = {}
         for name, text in _UNITS.items():
-            wide = name in ("lam", "residual", "missed")
+            wide = name in ("eigenvalues", "residual", "missed")
             blank = np.full(self._k, np.nan) if wide else np.nan
             values = np.array([record.get(name, blank) for record in self._records], dtype=np.float64)
             columns[name] = (("step", "pair") if wide else "step", values, {"long_name": text})

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ravine import observe, spectrum
-from ravine.forecast import Forecast
-from ravine.forecast import forecast as _forecast
+from ravine import observations, spectrum
+from ravine.forecasts import Forecast
+from ravine.forecasts import forecast as _forecast
 from ravine.methods import Method
-from ravine.observe import Drift
+from ravine.observations import Drift
 from ravine.spectrum import Density, Eigenpairs, Trace
 from ravine.theory import edge
 from ravine.torch.curvature.follow import Follow
@@ -165,7 +165,7 @@ class Probe:
         dtype = str(next(p.dtype for p in self.model.parameters() if p.requires_grad)).removeprefix("torch.")
         return dtype if self.choice.path != "difference" else f"{dtype}, Hessian by differences"
 
-    def top_eigenpairs(
+    def eigenpairs(
         self,
         k: int = 1,
         tol: float = 1e-3,
@@ -176,7 +176,7 @@ class Probe:
         products: int | None = None,
         seed: int = 0,
     ) -> Eigenpairs:
-        """The k largest (or smallest) Hessian eigenvalues, with vectors and bounds; see `spectrum.top_eigenpairs`.
+        """The k largest (or smallest) Hessian eigenvalues, with vectors and bounds; see `spectrum.eigenpairs`.
 
         ``warm=True`` starts from the vectors of the last call, which near the last point saves most products, and
         keeps their
@@ -188,7 +188,7 @@ class Probe:
             If k is not between 1 and d − 1.
         """
         guess = self._last.vectors if warm and self._last is not None else None
-        pairs = spectrum.top_eigenpairs(
+        pairs = spectrum.eigenpairs(
             self.objective, self.objective.start, k, tol, guess, end=end, target=target, products=products, seed=seed
         )
         if self._last is not None and warm and end == "largest":
@@ -227,7 +227,7 @@ class Probe:
         if tol is None:
             tol = 1e-9 if w.dtype == torch.float64 else 1e-4
         k = min(2, objective.dimension - 1)
-        top = spectrum.top_eigenpairs(objective, w, k, tol)
+        top = spectrum.eigenpairs(objective, w, k, tol)
         self._last = top
         second, vector = self._second(w, top, check_tie)
         gap = float(top.values[0]) - second
@@ -341,7 +341,7 @@ class Probe:
         if not np.isfinite(c).all():
             raise ValueError("optimizer: a step made parameters that are not finite; nothing bounces there")
         centre, half = (b + c) / 2, (c - b) / 2
-        top = spectrum.top_eigenpairs(objective, centre, 1, tol)
+        top = spectrum.eigenpairs(objective, centre, 1, tol)
         amplitude, before = float(np.linalg.norm(half)), float(np.linalg.norm(b - a))
         lam = float(top.values[0]) if getattr(optimizer, "normalize", True) else np.nan
         law = edge.heavy_ball_amplitude(lam, eta, float(rho), momentum) if lam > 0 else np.nan
@@ -373,14 +373,16 @@ class Probe:
                 "drift: λ₁ = λ₂ to within the bounds, so that ∇λ_max is undefined; see sharpness_gradient()"
             )
         w = self.objective.start
-        top = float(found.top.values[0])
-        return observe.drift(self.objective, w, found.top.vectors[0], found.value, top, eta, rho, steps, products)
+        return observations.drift(
+            self.objective, w, eigenvector=found.top.vectors[0], sharpness_gradient=found.value,
+            sharpness=float(found.top.values[0]), eta=eta, rho=rho, steps=steps, products=products,
+        )  # fmt: skip
 
     def forecast(
-        self, method: Method, steps: int, products: int = 60, *, drift: bool = True, tolerance: float = 0.05
+        self, method: Method, steps: int, products: int = 60, *, drift: bool = True, tol: float = 0.05
     ) -> Forecast:
-        """What `method` will do in the next steps on this loss, and how far that is to be believed."""
-        return _forecast(self.objective, method, steps=steps, products=products, drift=drift, tolerance=tolerance)
+        """What `method` will do in the next steps on this loss, and how far that is valid."""
+        return _forecast(self.objective, method, steps=steps, products=products, drift=drift, tol=tol)
 
     def follow(
         self,

@@ -78,7 +78,7 @@ class Eigenpairs:
         return replace(self, vectors=self.vectors * signs[:, None]), origin
 
 
-def top_eigenpairs(
+def eigenpairs(
     objective: Objective,
     w: Any,
     k: int = 1,
@@ -141,12 +141,12 @@ def extremal_eigenpairs(
     memory: int = MEMORY,
     seed: int = 0,
 ) -> tuple[Eigenpairs, Eigenpairs]:
-    """The k largest and the k smallest eigenvalues of ∇²ℓ(w) from one Lanczos run; see `top_eigenpairs`.
+    """The k largest and the k smallest eigenvalues of ∇²ℓ(w) from one Lanczos run; see `eigenpairs`.
 
     Raises
     ------
     ValueError
-        As `top_eigenpairs`, and if 2k ≥ d.
+        As `eigenpairs`, and if 2k ≥ d.
     """
     if not 1 <= 2 * k < objective.dimension:
         raise ValueError(f"k = {k}: 2k eigenpairs, fewer than d = {objective.dimension}")
@@ -202,7 +202,7 @@ def search(
     enough: Callable[[np.ndarray, np.ndarray], bool] | None = None,
     precision: float = 0.0,
 ) -> tuple[Eigenpairs, Eigenpairs]:
-    """`wanted` pairs from the top and from the bottom of any symmetric operator; the engine of `top_eigenpairs`.
+    """`wanted` pairs from the top and from the bottom of any symmetric operator; the engine of `eigenpairs`.
 
     `share` is the random part of the start `first`; ``enough(values, residuals)``, over the ascending Ritz pairs, may
     stop it early.

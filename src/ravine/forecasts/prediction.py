@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ravine.forecast.horizon import FIRST, horizon, table
-from ravine.forecast.measured import Measured, bend, measure
-from ravine.forecast.reduced import Reduced
+from ravine.forecasts.checking import FIRST, horizon, table
+from ravine.forecasts.measured import Measured, bend, measure
+from ravine.forecasts.reduced import Reduced
 from ravine.methods import GD, SAM, USAM, Method, gradient_norm
 from ravine.objectives import Objective
 from ravine.theory import edge
@@ -28,14 +28,15 @@ class Forecast:
     Attributes
     ----------
     run
-        Along ``step``: ``grad_norm``, ``loss``, ``alignment`` (|cos| between ∇ℓ and e₁) and ``sharpness`` (λ_max;
-        constant without the drift).
+        Along ``step``: ``grad_norm``, ``loss``, ``gradient_alignment`` (|cos| between ∇ℓ and e₁) and ``sharpness``
+        (λ_max; constant without the drift).
     horizon
-        The step up to which the forecast is to be believed: there real steps from predicted points gave ‖∇ℓ‖ within
-        `tolerance`. Zero if even the first did not. Not past `overtaken`.
+        The step up to which the forecast is valid: there real steps from predicted points gave ‖∇ℓ‖ within
+        `tol`. Zero if even the first did not. Not past `overtaken`.
     checks
-        What the forecast was tested with, along ``check``: the step, ‖∇ℓ‖ foreseen and found, and the relative error.
-    tolerance
+        What the forecast was tested with, along ``check``: the step, ‖∇ℓ‖ predicted and measured, and the
+        relative error.
+    tol
         The relative error of ‖∇ℓ‖ that was allowed.
     overtaken
         The step at which λ₁ falls to the next eigenvalue, for SAM; None if it does not. The bounce then passes to
@@ -45,7 +46,7 @@ class Forecast:
     floor
         The loss that the quadratic has in the long run: its minimum, and under SAM the bounce's ½β₁²/λ₁ on it; None
         where there is negative curvature, or none.
-    top, top_residual
+    sharpness, sharpness_residual
         λ₁ at the start, and its residual bound.
     products, gradients
         Hessian products and gradients spent; the latter with those of the checks, and with eight for each third
@@ -55,64 +56,64 @@ class Forecast:
     run: xr.Dataset
     horizon: int
     checks: xr.Dataset
-    tolerance: float
+    tol: float
     overtaken: int | None
     arrival: int | None
     floor: float | None
-    top: float
-    top_residual: float
+    sharpness: float
+    sharpness_residual: float
     products: int
     gradients: int
 
     @property
-    def believed(self) -> xr.Dataset:
+    def valid(self) -> xr.Dataset:
         """The part of `run` up to the horizon."""
         return self.run.sel(step=slice(0, self.horizon))
 
     @property
     def verdict(self) -> str:
-        """How far to believe it, in a sentence."""
+        """How far it is valid, in a sentence."""
         last = int(self.run["step"][-1])
         if self.horizon >= last:
-            return f"to be believed up to its end, step {last}: real steps agree within {self.tolerance:.0%}"
+            return f"valid up to its end, step {last}: real steps agree within {self.tol:.0%}"
         if self.horizon == 0:
-            return "not to be believed: the first real steps already differ"
+            return "not valid: the first real steps already differ"
         beyond = (
-            "there λ₁ falls to λ₂, and when the bounce turns is not foreseen"
+            "there λ₁ falls to λ₂, and when the bounce turns is not predicted"
             if self.horizon == self.overtaken
-            else f"further on real steps differ by more than {self.tolerance:.0%}"
+            else f"further on real steps differ by more than {self.tol:.0%}"
         )
-        return f"to be believed up to step {self.horizon} of {last}; {beyond}"
+        return f"valid up to step {self.horizon} of {last}; {beyond}"
 
 
 def forecast(
     objective: Objective,
     method: Method,
     *,
-    w: Any = None,
+    start: Any = None,
     steps: int,
     products: int = 60,
     drift: bool = True,
     pairs: int = 2,
-    tolerance: float = 0.05,
+    tol: float = 0.05,
     sharpness_gradient: Callable[[Any, Any], Any] | None = None,
     check: bool = True,
 ) -> Forecast:
-    """What `method` will do in the next `steps` steps from w.
+    """What `method` will do in the next `steps` steps from `start`.
 
     On a quadratic, GD, SAM and USAM depend on the Hessian only through the spectral measure of ∇ℓ(w), so that they
     are run on the Krylov space of ∇ℓ(w) (theory: `spectral_measure`). With the drift, the space also holds that of
     ∇λ₁, and the loss its third-order term along it: λ₁ then falls as Theorem 21 says, and the bounce with it. How
-    ∇λ₁ itself changes on the way is taken from one point ahead (`ravine.forecast.reduced`).
+    ∇λ₁ itself changes on the way is taken from one point ahead (`ravine.forecasts.reduced`).
 
     Parameters
     ----------
-    objective, w
-        The loss and the point; a network starts from its own parameters unless another is given.
+    objective, start
+        The loss and the point w; a network starts from its own parameters unless another is given.
     method
         GD, SAM or USAM, with or without momentum.
     steps
-        How many steps to foresee, ≥ 1.
+        How many steps to predict, ≥ 1.
     products
         Hessian products to spend at most. With the drift ∇ℓ has between a third and three fifths of them, until λ₁
         and λ₂ are known to 1e-3; a tenth finds e₁ again ahead, and the rest goes to ∇λ₁ and, with two pairs, ∇λ₂.
@@ -121,8 +122,8 @@ def forecast(
     pairs
         1 or 2: whether λ₂ moves as well (two more third derivatives), so that the forecast goes on where λ₁ falls to
         it. Left at 1 by itself where the products did not find λ₂.
-    tolerance
-        Relative error of ‖∇ℓ‖ up to which it is to be believed.
+    tol
+        Relative error of ‖∇ℓ‖ up to which it is valid.
     sharpness_gradient
         ``(w, e₁) ↦ D³ℓ(e₁, e₁, ·)``; by default ``objective.third``.
     check
@@ -134,19 +135,19 @@ def forecast(
         If the method is another, a number is out of range, or ∇ℓ(w) = 0.
     """
     if type(method) not in _RULES:
-        raise ValueError(f"method: {type(method).__name__} cannot be foreseen; use GD, SAM or USAM")
+        raise ValueError(f"method: {type(method).__name__} cannot be predicted; use GD, SAM or USAM")
     least = 6 if drift else 2
-    if steps < 1 or products < least or not 0 < tolerance < 1:
+    if steps < 1 or products < least or not 0 < tol < 1:
         raise ValueError(
-            f"steps = {steps}, products = {products}, tolerance = {tolerance}: give steps ≥ 1, products ≥ {least}, and "
-            "a tolerance between 0 and 1"
+            f"steps = {steps}, products = {products}, tol = {tol}: give steps ≥ 1, products ≥ {least}, and "
+            "tol between 0 and 1"
         )
-    if w is None:
-        w = getattr(objective, "start", None)
-        if w is None:
-            raise ValueError(f"w: give {objective.dimension} numbers to start from")
+    if start is None:
+        start = getattr(objective, "start", None)
+        if start is None:
+            raise ValueError(f"start: give {objective.dimension} numbers to start from")
     third = (sharpness_gradient or objective.third) if drift else None
-    seen = measure(objective, w, products, third, pairs)
+    seen = measure(objective, start, products, third, pairs)
     if third is not None:
         seen = bend(seen, objective, method, steps, products, third)
     reduced = seen.reduced
@@ -154,12 +155,12 @@ def forecast(
     loss = float(objective.value(seen.point))
     run = _dataset(reduced, z[: steps + 2], loss, steps)
     overtaken = _overtaken(reduced, method, z[: steps + 2])
-    believed, checks, spent = 0, table([]), 0
+    valid, checks, spent = 0, table([]), 0
     if check:
         last = steps if overtaken is None else overtaken
-        believed, checks, spent = horizon(objective, method, seen, z, velocity, last, tolerance)
+        valid, checks, spent = horizon(objective, method, seen, z, velocity, last, tol)
     return Forecast(
-        run, believed, checks, tolerance, overtaken, _arrival(run, method), _floor(seen, method, loss),
+        run, valid, checks, tol, overtaken, _arrival(run, method), _floor(seen, method, loss),
         float(reduced.top[0]), seen.residual, seen.products, seen.gradients + spent,
     )  # fmt: skip
 
@@ -168,11 +169,11 @@ def _dataset(reduced: Reduced, z: np.ndarray, loss: float, steps: int) -> xr.Dat
     with np.errstate(over="ignore", invalid="ignore"):
         slopes = np.array([reduced.grad(one) for one in z])
         norms = np.array([gradient_norm(one) if np.isfinite(one).all() else np.nan for one in slopes])
-        alignment = np.abs(slopes @ reduced.e[0]) / np.where(norms > 0, norms, np.nan)
+        gradient_alignment = np.abs(slopes @ reduced.e[0]) / np.where(norms > 0, norms, np.nan)
         # At the centre of the bounce.
         sharpness = np.array([reduced.sharpness(one) for one in (z[:-1] + z[1:]) / 2])
         losses = np.array([loss + reduced.change(one) for one in z])
-    columns = {"grad_norm": norms, "loss": losses, "alignment": alignment, "sharpness": sharpness}
+    columns = {"grad_norm": norms, "loss": losses, "gradient_alignment": gradient_alignment, "sharpness": sharpness}
     run = xr.Dataset({name: ("step", values[: steps + 1]) for name, values in columns.items()})
     return run.assign_coords(step=np.arange(steps + 1))
 

@@ -12,7 +12,7 @@ from array_api_compat import to_device
 
 from ravine import theory
 from ravine.objectives import Objective
-from ravine.spectrum import Measure, spectral_measure, top_eigenpairs
+from ravine.spectrum import Measure, eigenpairs, spectral_measure
 
 FLAT = 1e-4
 """A direction is flat if its curvature is below this fraction of λ₁."""
@@ -30,7 +30,7 @@ class Drift:
         The displacement after `steps` steps, shape (d,): in curved directions it settles.
     sharpness_change
         λ₁(steps) − λ₁(0), to first order.
-    steps, eta, rho, top
+    steps, eta, rho, sharpness
         What it is for: the number of steps, η, ρ, λ₁.
     measure
         The spectral measure of P∇λ₁ that it was computed from; its `products` is what it cost.
@@ -42,16 +42,16 @@ class Drift:
     steps: int
     eta: float
     rho: float
-    top: float
+    sharpness: float
     measure: Measure
 
 
-def flatness(lam: np.ndarray, top: float) -> np.ndarray:
+def flatness(eigenvalues: np.ndarray, sharpness: float) -> np.ndarray:
     """exp(−(λ/(10⁻⁴λ₁))²): 1 along flat directions, 0 along curved ones; smooth, so that few products resolve it."""
-    return np.exp(-((np.asarray(lam) / (FLAT * top)) ** 2))
+    return np.exp(-((np.asarray(eigenvalues) / (FLAT * sharpness)) ** 2))
 
 
-def flat_part(objective: Objective, w: Any, v: Any, top: float, products: int = 300) -> np.ndarray:
+def flat_part(objective: Objective, w: Any, v: Any, sharpness: float, products: int = 300) -> np.ndarray:
     """The part of v along flat directions of ∇²ℓ(w), `flatness`(H)v by Lanczos, shape (d,).
 
     Raises
@@ -60,15 +60,16 @@ def flat_part(objective: Objective, w: Any, v: Any, top: float, products: int = 
         If v is zero or of the wrong shape.
     """
     seen = spectral_measure(objective, w, v, min(products, objective.dimension))
-    return _as_numpy((flatness(seen.nodes, top) * seen.components) @ _as_numpy(seen.vectors))
+    return _as_numpy((flatness(seen.nodes, sharpness) * seen.components) @ _as_numpy(seen.vectors))
 
 
 def drift(
     objective: Objective,
     w: Any,
-    e: Any,
+    *,
+    eigenvector: Any,
     sharpness_gradient: Any,
-    top: float,
+    sharpness: float,
     eta: float,
     rho: float,
     steps: int = 1000,
@@ -80,7 +81,7 @@ def drift(
     ----------
     objective, w
         The loss and a minimum of it.
-    e, sharpness_gradient, top
+    eigenvector, sharpness_gradient, sharpness
         e₁, ∇λ₁ = D³ℓ(e₁, e₁, ·), each of shape (d,), and λ₁.
     eta, rho
         Step size and radius.
@@ -94,15 +95,15 @@ def drift(
     ValueError
         If ηλ₁ ≥ 2 or another number is out of range, or ∇λ₁ is along e₁.
     """
-    e, gradient = _as_numpy(e), _as_numpy(sharpness_gradient)
+    e, gradient = _as_numpy(eigenvector), _as_numpy(sharpness_gradient)
     across = gradient - (e @ gradient) * e
     seen = spectral_measure(objective, w, across, min(products, objective.dimension))
     law = theory.drift
     nodes, components, vectors = seen.nodes, seen.components, _as_numpy(seen.vectors)
-    moved = law.displacement(nodes, components, top, eta, rho, steps)
-    flat = -law.printed_coefficient(top, eta, rho) * flatness(nodes, top) * components
-    change = law.sharpness_change(nodes, components, top, eta, rho, steps)
-    return Drift(flat @ vectors, moved @ vectors, change, steps, eta, rho, top, seen)
+    moved = law.displacement(nodes, components, sharpness, eta, rho, steps)
+    flat = -law.printed_coefficient(sharpness, eta, rho) * flatness(nodes, sharpness) * components
+    change = law.sharpness_change(nodes, components, sharpness, eta, rho, steps)
+    return Drift(flat @ vectors, moved @ vectors, change, steps, eta, rho, sharpness, seen)
 
 
 def _as_numpy(array: Any) -> np.ndarray:
@@ -166,8 +167,8 @@ def sharpness(
     Returns
     -------
     xarray.Dataset
-        On dimension ``step``: ``lam`` (step, pair), λ₁ ≥ λ₂; ``alignment``, |cos| between the half-width and e₁;
-        ``residual`` (step, pair), the eigenvalues' bounds.
+        On dimension ``step``: ``eigenvalues`` (step, pair), λ₁ ≥ λ₂; ``alignment``, |cos| between the half-width
+        and e₁; ``residual`` (step, pair), the eigenvalues' bounds.
 
     Raises
     ------
@@ -181,7 +182,7 @@ def sharpness(
     rows: list[tuple[np.ndarray, float, np.ndarray]] = []
     for count, step in enumerate(steps):
         at = seen.sel(step=step)
-        pairs = top_eigenpairs(objective, at["centre"].values, k=2, guess=guess)
+        pairs = eigenpairs(objective, at["centre"].values, k=2, guess=guess)
         guess = pairs.vectors[0]
         across = at["half_width"].values
         length = float(np.linalg.norm(across))
@@ -189,10 +190,10 @@ def sharpness(
         rows.append((pairs.values, alignment, pairs.residuals))
         if progress is not None:
             progress(count + 1, len(steps))
-    lam, alignments, residuals = (np.array(column) for column in zip(*rows, strict=True))
+    eigenvalues, alignments, residuals = (np.array(column) for column in zip(*rows, strict=True))
     return xr.Dataset(
         {
-            "lam": (("step", "pair"), lam),
+            "eigenvalues": (("step", "pair"), eigenvalues),
             "alignment": ("step", alignments),
             "residual": (("step", "pair"), residuals),
         },

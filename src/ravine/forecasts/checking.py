@@ -1,4 +1,4 @@
-"""How far a forecast is to be believed: the true gradient at a few predicted points."""
+"""How far a forecast is valid: the true gradient at a few predicted points."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 from array_api_compat import array_namespace
 
-from ravine.forecast.measured import Measured
-from ravine.forecast.reduced import Reduced
+from ravine.forecasts.measured import Measured
+from ravine.forecasts.reduced import Reduced
 from ravine.methods import GD, SAM, Method, gradient_norm
 from ravine.objectives import Objective
 
@@ -17,9 +17,9 @@ from ravine.objectives import Objective
 FIRST, _LONGEST = 8, 64
 # Real steps at a predicted point: the first ones let the bounce settle there, the last two are measured.
 _SETTLE, _LOOK = 4, 2
-# Later tests start from points that are themselves foreseen: they are held to this part of the tolerance.
+# Later tests start from points that are themselves predicted: they are held to this part of `tol`.
 _CAUTION = 0.5
-# Where the way to the bounce is longer than what is followed, that must be foreseen to this part of the tolerance.
+# Where the way to the bounce is longer than what is followed, that must be predicted to this part of `tol`.
 _UNSEEN = 0.1
 # |cos| of ∇ℓ with e₁ in the bounce.
 _ALONG = 0.99
@@ -32,9 +32,9 @@ def horizon(
     z: np.ndarray,
     velocity: np.ndarray,
     steps: int,
-    tolerance: float,
+    tol: float,
 ) -> tuple[int, xr.Dataset, int]:
-    """The step up to which to believe it, the checks as a table, and the gradients spent.
+    """The step up to which it is valid, the checks as a table, and the gradients spent.
 
     It is tested over the first real steps, at steps 8, 16, 32, …, and between the last good and the first bad. What a
     forecast leaves out is small in any one step and adds up. So the mean motion of two real steps beside the two
@@ -48,7 +48,7 @@ def horizon(
     records: list[tuple[int, float, float, float]] = []
 
     def look(t: int, moved: Any) -> tuple[int, Any]:
-        """How many real steps from predicted step t agree, and the motion a step that was not foreseen."""
+        """How many real steps from predicted step t agree, and the motion a step that was not predicted."""
         nonlocal gradients
         count = first if t == 0 else _SETTLE + _LOOK
         w, b = measured.point + lift(z[t]) + moved, lift(velocity[t])
@@ -56,12 +56,12 @@ def horizon(
         for k in range(count + 1):
             here = objective.grad(w)
             gradients += 1
-            found, foreseen = gradient_norm(here), float(np.linalg.norm(reduced.grad(z[t + k])))
+            true, predicted = gradient_norm(here), float(np.linalg.norm(reduced.grad(z[t + k])))
             if k >= _SETTLE or t == 0:
-                error = abs(found - foreseen) / max(found, 1e-300) if np.isfinite(found + foreseen) else np.inf
+                error = abs(true - predicted) / max(true, 1e-300) if np.isfinite(true + predicted) else np.inf
                 if error >= worst:
-                    worst, at_worst = error, (t + k, foreseen, found)
-            if worst > (tolerance if t == 0 else _CAUTION * tolerance):
+                    worst, at_worst = error, (t + k, predicted, true)
+            if worst > (tol if t == 0 else _CAUTION * tol):
                 break
             agreed = k
             if k >= count - _LOOK:
@@ -90,7 +90,7 @@ def horizon(
 
     nowhere = array_namespace(measured.point).zeros_like(measured.point)
     agreed, motion = look(0, nowhere)
-    unseen = not whole and records[0][-1] > _UNSEEN * tolerance
+    unseen = not whole and records[0][-1] > _UNSEEN * tol
     if agreed < min(first, steps) or unseen:
         return agreed, table(records), gradients
     at, moved, good, bad = 0, nowhere, min(first, steps), None
@@ -114,7 +114,7 @@ def _followed(reduced: Reduced, method: Method, z: np.ndarray, steps: int) -> tu
 
     SAM's until it bounces: what turns ∇ℓ to e₁ grows from little, with momentum also by swings, and small errors of its
     time are large ones of ‖∇ℓ‖, and pass. They would lie between the tests, which start from predicted points. So where
-    momentum swings on after `_LONGEST` steps, nothing is claimed beyond them unless they were foreseen ten times as
+    momentum swings on after `_LONGEST` steps, nothing is claimed beyond them unless they were predicted ten times as
     well.
     """
     if not isinstance(method, SAM) or method.rho == 0:
@@ -129,7 +129,7 @@ def _followed(reduced: Reduced, method: Method, z: np.ndarray, steps: int) -> tu
 
 
 def table(records: list[tuple[int, float, float, float]]) -> xr.Dataset:
-    """Checks along ``check``: step, ‖∇ℓ‖ foreseen and found, and the relative error."""
+    """Checks along ``check``: step, ‖∇ℓ‖ predicted and measured, and the relative error."""
     columns = np.array(records, dtype=np.float64).reshape(-1, 4)
-    names = ("step", "foreseen", "found", "error")
+    names = ("step", "predicted", "measured", "error")
     return xr.Dataset({name: ("check", columns[:, k]) for k, name in enumerate(names)})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, to_device
 
-from ravine.forecast.reduced import Reduced
+from ravine.forecasts.reduced import Reduced
 from ravine.methods import Method, gradient_norm
 from ravine.objectives import Objective
 from ravine.spectrum import Krylov, operator
@@ -79,7 +79,7 @@ def measure(
     g = objective.grad(point)
     norm = gradient_norm(g)
     if norm == 0:
-        raise ValueError("w: the gradient is zero there; nothing will move")
+        raise ValueError("start: the gradient is zero there; nothing will move")
     # The last of the products are for the bend.
     capacity = products - _again(products) if third else products
     krylov = Krylov(apply, g / norm, capacity, np.random.default_rng(0), objective.precision_at(point))

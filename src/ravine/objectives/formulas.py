@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ravine import generated
-from ravine.objectives import parse
 from ravine.objectives.objective import Array, CompiledOracles, Objective
+from ravine.objectives.parsing import parse
 
 _NO_DATA = np.empty((1, 0))
 
@@ -20,7 +20,7 @@ class Expression(Objective):
 
     def __init__(self, formula: str, variables: Sequence[str] | None = None) -> None:
         self.formula = formula
-        self._parsed = parse.parse(formula, variables)
+        self._parsed = parse(formula, variables)
 
     @property
     def variables(self) -> tuple[str, ...]:

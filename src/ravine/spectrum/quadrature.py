@@ -9,8 +9,8 @@ import numpy as np
 from array_api_compat import array_namespace, to_device
 
 from ravine.objectives import Objective
-from ravine.spectrum.eigenpairs import operator
 from ravine.spectrum.lanczos import Apply, Array, Krylov, random_start
+from ravine.spectrum.pairs import operator
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,7 @@
+"""What a method will do next, from a few dozen Hessian-vector products, and how far that is valid."""
+
+from __future__ import annotations
+
+from ravine.forecasts.prediction import Forecast, forecast
+
+__all__ = ["Forecast", "forecast"]
