@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from loops import batch, closure_of, loss_of, network, sgd
+from networks import batch, closure_of, flat, loss_of, network, sgd
 
 from ravine.torch import SAM
 from ravine.torch.optimizers import monitor
@@ -128,3 +128,17 @@ def test_tensorboard_reads_what_was_logged(tmp_path):
     events.Reload()
     assert [event.step for event in events.Scalars("sam/grad_norm")] == [1, 2, 3]
     assert events.Scalars("sam/bounce")[-1].value == pytest.approx(opt.last.bounce, rel=1e-6)
+
+
+def test_looking_does_not_change_the_run():
+    x, y = batch(dtype=torch.float32)
+    ends = []
+    for watch, bounce in ((True, True), (False, None)):
+        for clip in (None, 0.05):
+            model = network(dtype=torch.float32)
+            opt = SAM(sgd(model), rho=0.1, watch=watch, bounce=bounce, clip=clip)
+            for _ in range(10):
+                opt.step(closure_of(opt, model, x, y))
+            ends.append(flat(model))
+    assert torch.equal(ends[0], ends[2])
+    assert torch.equal(ends[1], ends[3])

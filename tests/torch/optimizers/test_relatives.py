@@ -1,306 +1,197 @@
-"""Each relative against its paper's rule, written out on flat vectors; what it saves; and exact resume."""
+"""The relatives as constructors: what they show, what they hand on, what they are called; and a rule of one's own."""
 
 from __future__ import annotations
 
 import copy
-import math
-from typing import Any
+import inspect
+from typing import Any, ClassVar, get_type_hints
 
 import pytest
 import torch
+from networks import batch, closure_of, flat, loss_of, network, sgd
 from torch import nn
 
-from ravine.torch import ASAM, ESAM, GSAM, MicroBatchSAM, SAM, FriendlySAM, LookSAM
+from ravine.torch import ASAM, ESAM, GSAM, SAM, FriendlySAM, LookSAM, MicroBatchSAM
+from ravine.torch.optimizers.buckets import Bucket, Flag
+from ravine.torch.optimizers.rules.interface import Direction, Memory, Rule, remember
+from ravine.torch.optimizers.switches import Switches, SwitchOptions
 
-LR, RHO, STEPS = 0.1, 0.2, 12
+RELATIVES: list[type[SAM]] = [ASAM, GSAM, LookSAM, FriendlySAM, MicroBatchSAM, ESAM]
 
-
-def network() -> Any:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.LayerNorm(8), nn.Linear(8, 3)).double()
-
-
-def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    return [
-        (torch.randn(16, 4, generator=generator).double(), torch.randint(3, (16,), generator=generator))
-        for _ in range(STEPS)
-    ]
-
-
-class Loss:
-    """The same network as a function of one flat vector."""
-
-    def __init__(self):
-        self.model = network()
-        self.params = list(self.model.parameters())
-        self.w = nn.utils.parameters_to_vector(self.params).detach()
-        self.vectors = torch.cat([torch.full((p.numel(),), p.ndim < 2) for p in self.params])
-
-    def each(self, w, batch):
-        nn.utils.vector_to_parameters(w, self.params)
-        return nn.functional.cross_entropy(self.model(batch[0]), batch[1], reduction="none")
-
-    def grad(self, w, batch, index: Any = slice(None)):
-        loss = self.each(w, batch)[index].mean()
-        return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, self.params)])
-
-
-def closures(opt, model, batch) -> Any:
-    if isinstance(opt, ESAM):
-        return lambda index: nn.functional.cross_entropy(
-            model(batch[0] if index is None else batch[0][index]),
-            batch[1] if index is None else batch[1][index],
-            reduction="none",
-        )
-
-    def closure_on(x, y):
-        def closure():
-            opt.zero_grad()
-            loss = nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            return loss
-
-        return closure
-
-    if isinstance(opt, MicroBatchSAM):
-        return [closure_on(x, y) for x, y in zip(batch[0].chunk(4), batch[1].chunk(4), strict=True)]
-    return closure_on(*batch)
-
-
-def run(make, steps=None, state=None):
-    model = network()
-    opt = make(torch.optim.SGD(model.parameters(), lr=LR))
-    start = 0
-    if state is not None:
-        model.load_state_dict(state[0])
-        opt.load_state_dict(state[1])
-        start = opt.steps
-    data = batches()
-    for t in range(start, STEPS if steps is None else steps):
-        opt.step(closures(opt, model, data[t]))
-    return nn.utils.parameters_to_vector(model.parameters()).detach(), opt, model
-
-
-def asam(eta, scale_vectors):
-    f = Loss()
-    w = f.w
-    for batch in batches():
-        g = f.grad(w, batch)
-        t = w.abs() + eta
-        if not scale_vectors:
-            t = torch.where(f.vectors, 1.0, t)
-        w = w - LR * f.grad(w + RHO * t**2 * g / (t * g).norm(), batch)
-    return w
-
-
-def gsam(alpha):
-    f = Loss()
-    w = f.w
-    for batch in batches():
-        g = f.grad(w, batch)
-        up = f.grad(w + RHO * g / g.norm(), batch)
-        orthogonal = g - (g @ up) / up.norm() * up / up.norm()
-        w = w - LR * (up - alpha * orthogonal)
-    return w
-
-
-def look_sam(k, alpha):
-    f = Loss()
-    w = gv = f.w
-    for t, batch in enumerate(batches()):
-        g = f.grad(w, batch)
-        if t % k == 0:
-            up = f.grad(w + RHO * g / g.norm(), batch)
-            cosine = (g @ up) / g.norm() / up.norm()
-            gv = up - up.norm() * cosine * g / g.norm()
-        else:
-            up = g + alpha * g.norm() / gv.norm() * gv
-        w = w - LR * up
-    return w
-
-
-def friendly(sigma, decay):
-    f = Loss()
-    w, m = f.w, torch.zeros_like(f.w)
-    for batch in batches():
-        g = f.grad(w, batch)
-        m = decay * m + (1 - decay) * g
-        d = g - sigma * m
-        w = w - LR * f.grad(w + RHO * d / d.norm(), batch)
-    return w
-
-
-def m_sam(pieces):
-    f = Loss()
-    w = f.w
-    for x, y in batches():
-        total = torch.zeros_like(w)
-        for small in zip(x.chunk(pieces), y.chunk(pieces), strict=True):
-            g = f.grad(w, small)
-            total += f.grad(w + RHO * g / g.norm(), small)
-        w = w - LR * total / pieces
-    return w
-
-
-def esam(beta, gamma, seed):
-    f = Loss()
-    w, generator = f.w, torch.Generator().manual_seed(seed)
-    sizes = [p.numel() for p in f.params]
-    for batch in batches():
-        u = torch.rand(len(sizes), generator=generator)
-        u[u.argmin()] = 0
-        mask = torch.cat([torch.full((n,), float(v < beta)) for n, v in zip(sizes, u, strict=True)])
-        g = f.grad(w, batch) * mask
-        up = w + RHO / beta * g / g.norm()
-        rise = f.each(up, batch).detach() - f.each(w, batch).detach()
-        chosen = torch.argsort(rise, descending=True)[: math.ceil(gamma * len(rise))]
-        w = w - LR * f.grad(up, batch, chosen)
-    return w
-
-
-CASES: dict[str, tuple[Any, Any]] = {
-    "asam": (lambda base: ASAM(base, RHO), lambda: asam(0.01, False)),
-    "asam, all": (lambda base: ASAM(base, RHO, eta=0.1, scale_vectors=True), lambda: asam(0.1, True)),
-    "gsam": (lambda base: GSAM(base, RHO, alpha=0.4), lambda: gsam(0.4)),
-    "looksam": (lambda base: LookSAM(base, RHO, k=5, alpha=0.7), lambda: look_sam(5, 0.7)),
-    "looksam, k=1": (lambda base: LookSAM(base, RHO, k=1), lambda: look_sam(1, 0.7)),
-    "friendly": (lambda base: FriendlySAM(base, RHO), lambda: friendly(1.0, 0.6)),
-    "friendly, σ=0.5": (lambda base: FriendlySAM(base, RHO, sigma=0.5, decay=0.9), lambda: friendly(0.5, 0.9)),
-    "msam": (lambda base: MicroBatchSAM(base, RHO), lambda: m_sam(4)),
-    "esam": (lambda base: ESAM(base, RHO, seed=3), lambda: esam(0.6, 0.5, 3)),
-    "esam, β=1, γ=1": (lambda base: ESAM(base, RHO, beta=1.0, gamma=1.0), lambda: esam(1.0, 1.0, 0)),
+# A value of each that is not its default.
+OTHER: dict[str, Any] = {
+    "model": nn.Linear(1, 1),
+    "normalize": False,
+    "norm": "group",
+    "ascent_weight_decay": True,
+    "clip": 0.5,
+    "clip_at": "both",
+    "batchnorm": "both",
+    "same_dropout": False,
+    "perturb": "replica",
+    "skip_nonfinite": False,
+    "master_weights": True,
+    "watch": True,
+    "bounce": True,
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_rule_of_its_paper(name):
-    make, reference = CASES[name]
-    end, opt, _ = run(make)
-    torch.testing.assert_close(end, reference(), rtol=0, atol=1e-12)
-    plain, _, _ = run(lambda base: SAM(base, RHO))
-    if name not in ("looksam, k=1", "esam, β=1, γ=1"):
-        assert (end - plain).abs().max() > 1e-4  # the rule is seen
-    assert opt.last.cosine is not None or opt.last.status == "single pass"
+def test_one_list_of_switches():
+    """The signature of SAM, the record that it makes of it, and the types that relatives take are the same list."""
+    hints = get_type_hints(SAM.__init__)
+    shared = {name: hints[name] for name in get_type_hints(SwitchOptions)}
+    assert get_type_hints(SwitchOptions) == shared
+    assert get_type_hints(Switches) == shared
+    assert list(inspect.signature(SAM).parameters) == ["base", "rho", "rule", *shared]
+    assert set(OTHER) == set(shared)
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("k", [0, 3, 7])
-def test_resume_equals_the_uninterrupted_run_to_the_bit(name, k):
-    make, _ = CASES[name]
-    whole, _, _ = run(make)
-    _, opt, model = run(make, steps=k)
-    state = copy.deepcopy((model.state_dict(), opt.state_dict()))
-    again, opt, _ = run(make, state=state)
-    assert torch.equal(whole, again)
-    assert opt.steps == STEPS
-    with pytest.raises(ValueError, match="load it into an optimizer with that rule"):
-        SAM(torch.optim.SGD(network().parameters(), lr=LR)).load_state_dict(state[1])
+@pytest.mark.parametrize("relative", RELATIVES)
+def test_a_relative_shows_the_switches_as_sam_does(relative):
+    ours, sams = inspect.signature(relative).parameters, inspect.signature(SAM).parameters
+    assert all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in ours.values())
+    assert "rule" not in ours
+    for name in OTHER:
+        assert ours[name] == sams[name]
+    assert relative.__doc__ is not None
+    own = set(ours) - set(sams)
+    assert own == {f for f in vars(relative(sgd(network())).rule) if f in ours}
+    assert all(f"\n    {name}\n" in relative.__doc__ for name in own)
 
 
-def test_looksam_saves_its_passes_counted_where_they_are_made():
-    """40 steps with k = 5: 48 evaluations, 1.2 a step, in closures and in two phases alike."""
-    x, y = batches()[0]
-    for two_phases in (False, True):
+@pytest.mark.parametrize("relative", [SAM, *RELATIVES])
+@pytest.mark.parametrize("name", OTHER)
+def test_every_switch_is_handed_on(relative, name):
+    opt = relative(sgd(network()), **{name: OTHER[name]})
+    default = relative(sgd(network()))
+    assert getattr(opt.switches, name) == OTHER[name]
+    assert getattr(default.switches, name) == inspect.signature(SAM).parameters[name].default
+    assert f"{name}={'Linear' if name == 'model' else repr(OTHER[name])}" in repr(opt)
+    assert name + "=" not in repr(default)
+    assert isinstance(opt, SAM)
+
+
+@pytest.mark.parametrize("relative", RELATIVES)
+def test_every_parameter_of_its_own_reaches_the_rule(relative):
+    others: dict[str, Any] = {"eta": 0.2, "scale_vectors": True, "alpha": 0.3, "k": 7, "sigma": 0.5, "decay": 0.8}
+    others |= {"beta": 0.9, "gamma": 0.75, "seed": 11}
+    own = {name: value for name, value in others.items() if name in inspect.signature(relative).parameters}
+    opt = relative(sgd(network()), 0.125, **own)
+    assert {name: getattr(opt.rule, name) for name in own} == own
+    assert opt.param_groups[0]["rho"] == 0.125
+    shown = ", ".join(["SGD", "rho=0.125", *(f"{name}={value}" for name, value in own.items())])
+    assert repr(opt) == f"{relative.__name__}({shown})"
+
+
+def test_what_is_no_switch_and_what_is_no_rule_are_refused():
+    for relative in (SAM, *RELATIVES):
+        with pytest.raises(TypeError, match="normalise"):
+            relative(sgd(network()), **{"normalise": True})
+    no_rule: Any = GSAM
+    with pytest.raises(ValueError, match="subclass of Rule"):
+        SAM(sgd(network()), rule=no_rule)
+
+
+class Momentum(Rule):
+    """Ascend along a running sum of gradients, every second step; in between descend along half the gradient."""
+
+    keeps_gradient: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.sum: Memory = {}
+
+    def memory(self) -> dict[str, Memory]:
+        return {"sum": self.sum}
+
+    def due(self, steps: int) -> bool:
+        return steps % 2 == 0
+
+    def direction(self, bucket: Bucket) -> Direction:
+        both = zip(bucket.owners, bucket.grads, strict=True)
+        direction = [g + self.sum[p] if p in self.sum else g for p, g in both]
+        return Direction(direction, direction)
+
+    def combine(self, first: Memory, after: list[Bucket], ok: Flag) -> bool:
+        for p, g in first.items():
+            remember(self.sum, p, g + self.sum.get(p, 0), ok)
+        return False
+
+    def reuse(self, after: list[Bucket]) -> bool:
+        for bucket in after:
+            for g in bucket.grads:
+                g.div_(2)
+        return True
+
+
+def test_a_rule_of_ones_own_by_hand():
+    x, y = batch()
+    ours, theirs = network(), network()
+    opt = SAM(sgd(ours, momentum=0.0), rho=0.3, rule=Momentum())
+    total = [torch.zeros_like(p) for p in theirs.parameters()]
+    for t in range(6):
+        opt.step(closure_of(opt, ours, x, y))
+        params = list(theirs.parameters())
+        g = torch.autograd.grad(loss_of(theirs, x, y), params)
+        if t % 2 == 0:
+            total = [s + a for s, a in zip(total, g, strict=True)]
+            norm = torch.cat([s.reshape(-1) for s in total]).norm()
+            up = copy.deepcopy(theirs)
+            with torch.no_grad():
+                for p, s in zip(up.parameters(), total, strict=True):
+                    p.add_(0.3 * s / norm)
+            g = torch.autograd.grad(loss_of(up, x, y), list(up.parameters()))
+        with torch.no_grad():
+            for p, a in zip(params, g, strict=True):
+                p.sub_(0.1 * a / (1 if t % 2 == 0 else 2))
+    torch.testing.assert_close(flat(ours), flat(theirs), rtol=0, atol=1e-14)
+    assert opt.passes == 9
+    assert repr(opt) == "SAM(SGD, rho=0.3, momentum=0.0, rule=Momentum())".replace(", momentum=0.0", "")
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_a_rule_of_ones_own_resumes_to_the_bit(k):
+    x, y = batch()
+
+    def fresh():
         model = network()
-        opt = LookSAM(torch.optim.SGD(model.parameters(), lr=LR), RHO, k=5)
-        forwards = 0
+        return model, SAM(sgd(model), rho=0.3, rule=Momentum())
 
-        def count(module, inputs):
-            nonlocal forwards
-            forwards += 1
-
-        model.register_forward_pre_hook(count)
-        for _ in range(40):
-            if two_phases:
-                opt.zero_grad()
-                nn.functional.cross_entropy(model(x), y).backward()
-                if opt.due:
-                    with opt.ascended():
-                        nn.functional.cross_entropy(model(x), y).backward()
-                opt.step()
-            else:
-                opt.step(closures(opt, model, (x, y)))
-        assert forwards == opt.passes == 48
-        assert opt.passes / opt.steps <= 1.25
+    whole, opt = fresh()
+    for _ in range(8):
+        opt.step(closure_of(opt, whole, x, y))
+    half, opt = fresh()
+    for _ in range(k):
+        opt.step(closure_of(opt, half, x, y))
+    saved = copy.deepcopy((half.state_dict(), opt.state_dict()))
+    again, opt = fresh()
+    again.load_state_dict(saved[0])
+    opt.load_state_dict(saved[1])
+    for _ in range(8 - k):
+        opt.step(closure_of(opt, again, x, y))
+    assert torch.equal(flat(again), flat(whole))
 
 
-def test_esam_saves_samples_counted_where_they_are_made():
-    x, y = batches()[0]
+@pytest.mark.parametrize("relative", [SAM, *RELATIVES])
+def test_hooks_run_once_a_step(relative):
+    """Whatever was built before: torch patches the class's step when an instance is made."""
+    SAM(sgd(network()))
     model = network()
-    opt = ESAM(torch.optim.SGD(model.parameters(), lr=LR), RHO, gamma=0.5)
-    seen = {True: 0, False: 0}
-    model.register_forward_pre_hook(lambda m, i: seen.update({(k := torch.is_grad_enabled()): seen[k] + len(i[0])}))
-    for _ in range(10):
-        opt.step(closures(opt, model, (x, y)))
-    assert seen == {True: 10 * (16 + 8), False: 10 * 16}
-    assert opt.passes == pytest.approx(10 * (1 + 1 / 3 + 0.5))
+    x, y = batch()
+    opt = relative(sgd(model))
+    count = 0
 
+    def after(*_: Any) -> None:
+        nonlocal count
+        count += 1
 
-def test_msam_in_two_phases_equals_closures():
-    model = network()
-    opt = MicroBatchSAM(torch.optim.SGD(model.parameters(), lr=LR), RHO)
-    for x, y in batches():
-        opt.zero_grad()
-        for a, b in zip(x.chunk(4), y.chunk(4), strict=True):
-            nn.functional.cross_entropy(model(a), b).backward()
-            with opt.ascended():
-                nn.functional.cross_entropy(model(a), b).backward()
-        opt.step()
-    end, other, _ = run(lambda base: MicroBatchSAM(base, RHO))
-    assert torch.equal(nn.utils.parameters_to_vector(model.parameters()).detach(), end)
-    assert opt.passes == other.passes == 2 * STEPS
+    opt.register_step_post_hook(after)
 
+    def losses(index: torch.Tensor | None) -> torch.Tensor:
+        small = (x, y) if index is None else (x[index], y[index])
+        return nn.functional.cross_entropy(model(small[0]), small[1], reduction="none")
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_bad_step_is_left_out_and_not_remembered(name):
-    """A NaN batch in the middle changes nothing of the steps after it."""
-    make, _ = CASES[name]
-    ends = []
-    for bad in (False, True):
-        model = network()
-        opt = make(torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9))
-        for t, batch in enumerate(batches()[:6]):
-            if bad and t == 5:
-                torch.manual_seed(0)
-                steps, generator = opt.steps, getattr(opt.rule, "generator_state", None)
-                opt.step(closures(opt, model, (batch[0] * torch.nan, batch[1])))
-                assert opt.last.status in ("non-finite", "single pass")
-                assert opt.skipped == 1
-                opt.steps = steps
-                if generator is not None:
-                    opt.rule.generator_state = generator
-            opt.step(closures(opt, model, batch))
-        ends.append(nn.utils.parameters_to_vector(model.parameters()).detach())
-    assert torch.equal(*ends)
-
-
-def test_refusals():
-    def base():
-        return torch.optim.SGD(network().parameters(), lr=0.1)
-
-    bad: list[tuple[Any, dict[str, Any]]] = [
-        (ASAM, {"eta": -1}),
-        (GSAM, {"alpha": math.nan}),
-        (LookSAM, {"k": 0}),
-        (LookSAM, {"alpha": -1}),
-        (FriendlySAM, {"decay": 1.0}),
-        (FriendlySAM, {"sigma": -0.1}),
-        (ESAM, {"beta": 0.0}),
-        (ESAM, {"gamma": 1.5}),
-    ]
-    for rule, switches in bad:
-        with pytest.raises(ValueError, match=next(iter(switches))):
-            rule(base(), **switches)
-    with pytest.raises(ValueError, match="one for each micro-batch"):
-        MicroBatchSAM(base()).step([])
-    with pytest.raises(ValueError, match="losses\\(index\\)"):
-        ESAM(base()).ascended()
-    model = network()
-    opt: Any = ESAM(torch.optim.SGD(model.parameters(), lr=0.1))
-    with pytest.raises(ValueError, match="one loss per sample"):
-        opt.step(lambda index: model(torch.ones(2, 4).double()).sum())
-    table = nn.Embedding(4, 2, sparse=True)
-    sparse = GSAM(torch.optim.SGD(table.parameters(), lr=0.1))
-    with pytest.raises(ValueError, match="sparse=False"):
-        sparse.step(lambda: [sparse.zero_grad(), table(torch.tensor([1])).sum().backward()])
+    closure = closure_of(opt, model, x, y)
+    step: Any = {MicroBatchSAM: [closure, closure], ESAM: losses}.get(relative, closure)
+    for _ in range(3):
+        opt.step(step)
+    assert count == 3

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from networks import closure_on
 
 import ravine
 from ravine.torch import SAM
@@ -30,13 +31,11 @@ def train(h: np.ndarray, w0: np.ndarray, eta: float, momentum: float = 0.0, two_
     opt = SAM(torch.optim.SGD(parts, lr=eta, momentum=momentum), **switches)
     iterates = [w0.copy()]
 
-    def closure():
-        opt.zero_grad()
+    def loss() -> torch.Tensor:
         w = torch.cat(parts)
-        loss = w @ hessian @ w / 2
-        loss.backward()
-        return loss
+        return w @ hessian @ w / 2
 
+    closure = closure_on(opt, loss)
     for _ in range(STEPS):
         if two_phases:
             closure()
@@ -109,13 +108,7 @@ def test_the_bounce_is_seen_at_once():
     eta, rho = 0.4, 0.05
     w = torch.tensor([eta * rho / (2 - eta), 0.0], dtype=torch.float64, requires_grad=True)
     opt = SAM(torch.optim.SGD([w], lr=eta), rho=rho, bounce=True)
-
-    def closure():
-        opt.zero_grad()
-        loss = (torch.from_numpy(lam) * w**2).sum() / 2
-        loss.backward()
-        return loss
-
+    closure = closure_on(opt, lambda: (torch.from_numpy(lam) * w**2).sum() / 2)
     opt.step(closure)
     assert opt.last.bounce is None
     opt.step(closure)

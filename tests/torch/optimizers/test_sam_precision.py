@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from loops import batch, closure_of, flat, loss_of, network, sgd
+from networks import batch, closure_of, flat, loss_of, network, sgd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ravine.torch import SAM
