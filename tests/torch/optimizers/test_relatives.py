@@ -75,7 +75,7 @@ def test_every_switch_is_handed_on(relative, name):
 def test_every_parameter_of_its_own_reaches_the_rule(relative):
     others: dict[str, Any] = {"eta": 0.2, "scale_vectors": True, "alpha": 0.3, "k": 7, "sigma": 0.5, "decay": 0.8}
     others |= {"beta": 0.9, "gamma": 0.75, "seed": 11}
-    own = {name: value for name, value in others.items() if name in inspect.signature(relative).parameters}
+    own = {name: others[name] for name in inspect.signature(relative).parameters if name in others}
     opt = relative(sgd(network()), 0.125, **own)
     assert {name: getattr(opt.rule, name) for name in own} == own
     assert opt.param_groups[0]["rho"] == 0.125
@@ -84,9 +84,10 @@ def test_every_parameter_of_its_own_reaches_the_rule(relative):
 
 
 def test_what_is_no_switch_and_what_is_no_rule_are_refused():
+    wrong: dict[str, Any] = {"normalise": True}
     for relative in (SAM, *RELATIVES):
         with pytest.raises(TypeError, match="normalise"):
-            relative(sgd(network()), **{"normalise": True})
+            relative(sgd(network()), **wrong)
     no_rule: Any = GSAM
     with pytest.raises(ValueError, match="subclass of Rule"):
         SAM(sgd(network()), rule=no_rule)
@@ -145,7 +146,7 @@ def test_a_rule_of_ones_own_by_hand():
                 p.sub_(0.1 * a / (1 if t % 2 == 0 else 2))
     torch.testing.assert_close(flat(ours), flat(theirs), rtol=0, atol=1e-14)
     assert opt.passes == 9
-    assert repr(opt) == "SAM(SGD, rho=0.3, momentum=0.0, rule=Momentum())".replace(", momentum=0.0", "")
+    assert repr(opt) == "SAM(SGD, rho=0.3, rule=Momentum())"
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])

@@ -170,7 +170,12 @@ def test_a_closure_that_accumulates_onto_what_stood_before_is_refused():
         opt.step(closure)
     assert torch.equal(flat(model), before)
     for to_none in (True, False):
-        opt.step(lambda to_none=to_none: [opt.zero_grad(set_to_none=to_none), closure()][-1])
+
+        def zeroing(to_none: bool = to_none) -> torch.Tensor:
+            opt.zero_grad(set_to_none=to_none)
+            return closure()
+
+        opt.step(zeroing)
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's own

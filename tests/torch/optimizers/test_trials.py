@@ -43,7 +43,7 @@ def test_a_trial_between_the_passes_of_a_step_and_between_steps(tmp_path):
                 glance()
             opt.step()
             glance()
-        rows = list(csv.reader((tmp_path / f"{looked}.csv").open()))
+        rows = list(csv.reader((tmp_path / f"{looked}.csv").read_text().splitlines()))
         ends.append((flat(model), rows, opt.last.as_dict()))
     assert torch.equal(ends[0][0], ends[1][0])
     assert ends[0][1:] == ends[1][1:]
