@@ -146,7 +146,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch, length: int) -> Non
         return [trajectory(section_6(), r, start=[0.1, 0.1], steps=50, every=3, seed=1) for r in (rule, noisy)]
 
     whole = run()
-    monkeypatch.setattr(simulate, "_CHUNK", 2 * length)
+    monkeypatch.setattr(simulate, "CHUNK", 2 * length)
     assert all(a.identical(b) for a, b in zip(whole, run(), strict=True))
 
 
@@ -278,7 +278,7 @@ def test_a_diverging_run_does_not_stop_its_neighbours() -> None:
 def test_an_interrupt_keeps_what_is_done(
     monkeypatch: pytest.MonkeyPatch, wrap: Callable[[Objective], Objective]
 ) -> None:
-    monkeypatch.setattr(simulate, "_CHUNK", 20)
+    monkeypatch.setattr(simulate, "CHUNK", 20)
     whole = trajectory(section_6(), SAM(eta=0.2, rho=1.0), start=[0.1, 0.1], steps=100)
 
     def stop(done: int, total: int) -> None:
@@ -292,6 +292,22 @@ def test_an_interrupt_keeps_what_is_done(
     kept = run.sel(step=slice(0, step))
     assert np.allclose(kept["w"], whole["w"].sel(step=kept["step"]), rtol=1e-12)
     assert np.isnan(run["w"].sel(step=slice(step + 1, None))).all()
+
+
+def test_an_interrupt_of_an_ensemble_keeps_the_runs_before_and_the_starts_after() -> None:
+    def stop(done: int, total: int) -> None:
+        assert total == 30
+        if done >= 14:
+            raise KeyboardInterrupt
+
+    starts = [[0.1, 0.1], [0.2, 0.1], [0.3, 0.1]]
+    runs = ensemble(Plain(section_6()), SAM(eta=0.2, rho=1.0), starts=starts, steps=10, progress=stop)
+    assert runs["status"].values.tolist() == [Status.FINISHED, Status.INTERRUPTED, Status.INTERRUPTED]
+    assert runs["status_step"].values.tolist() == [10, 3, 0]
+    assert np.isfinite(runs["w"].values[0]).all()
+    assert np.isfinite(runs["w"].values[1, :4]).all()
+    assert np.isnan(runs["w"].values[1, 4:]).all()
+    assert runs["w"].values[2, 0].tolist() == starts[2]
 
 
 @pytest.mark.parametrize("wrap", [lambda loss: loss, Plain])
@@ -339,5 +355,3 @@ def test_misuse_of_ensembles(options: dict[str, Any], name: str) -> None:
     arguments: dict[str, Any] = {"starts": [[1.0, 1.0]], "steps": 3} | options
     with pytest.raises(ValueError, match=name):
         ensemble(section_6(), SAM(eta=0.2, rho=1.0), **arguments)
-    with pytest.raises(ValueError, match="no compiled form"):
-        ensemble(Plain(section_6()), SAM(eta=0.2, rho=1.0), starts=[[1.0, 1.0]], steps=3)
