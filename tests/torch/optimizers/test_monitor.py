@@ -9,7 +9,7 @@ import pytest
 import torch
 from networks import batch, closure_of, flat, loss_of, network, sgd
 
-from ravine.torch import SAM
+from ravine.torch import ASAM, SAM
 from ravine.torch.optimizers import monitor
 
 
@@ -142,3 +142,26 @@ def test_looking_does_not_change_the_run():
             ends.append(flat(model))
     assert torch.equal(ends[0], ends[2])
     assert torch.equal(ends[1], ends[3])
+
+
+def test_the_cosine_is_of_the_gradients_also_where_the_ascent_is_not_along_one():
+    x, y = batch()
+    model = network()
+    opt = ASAM(sgd(model), rho=0.5)
+    seen: list[torch.Tensor] = []
+    inner = closure_of(opt, model, x, y)
+
+    def closure() -> torch.Tensor:
+        loss = inner()
+        seen.append(torch.cat([p.grad.reshape(-1).clone() for p in model.parameters()]))
+        return loss
+
+    opt.step(closure)
+    assert opt.last.cosine == pytest.approx(torch.cosine_similarity(*seen, 0).item(), rel=1e-12)
+
+
+def test_before_the_first_step_nothing_is_known():
+    opt = SAM(sgd(network()))
+    assert opt.last.step == 0
+    assert {value for name, value in opt.last.as_dict().items() if name != "step"} == {None}
+    assert repr(opt.last).startswith("StepDiagnostics(step=0, loss=None")

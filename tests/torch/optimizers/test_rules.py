@@ -225,19 +225,27 @@ def test_esam_saves_samples_counted_where_they_are_made():
     assert opt.passes == pytest.approx(10 * (1 + 1 / 3 + 0.5))
 
 
-def test_msam_in_two_phases_equals_closures():
+def test_micro_batches_in_two_phases_equal_closures():
     model = model_of()
     opt = MicroBatchSAM(torch.optim.SGD(model.parameters(), lr=LR), RHO)
+    whole = nn.CrossEntropyLoss()
     for x, y in batches():
         opt.zero_grad()
+        before = whole(model(x), y).item()
         for a, b in zip(x.chunk(4), y.chunk(4), strict=True):
-            nn.functional.cross_entropy(model(a), b).backward()
-            with opt.ascended():
-                nn.functional.cross_entropy(model(a), b).backward()
+            loss = whole(model(a), b)
+            loss.backward()
+            with opt.ascended(loss) as second:
+                second.loss = whole(model(a), b)
+                second.loss.backward()
         opt.step()
+        assert opt.last.loss == pytest.approx(before, rel=1e-12)  # the mean over micro-batches
     end, other, _ = run(lambda base: MicroBatchSAM(base, RHO))
     assert torch.equal(nn.utils.parameters_to_vector(model.parameters()).detach(), end)
     assert opt.passes == other.passes == 2 * STEPS
+    assert opt.last.as_dict() == other.last.as_dict()
+    assert opt.last.loss_gap is not None
+    assert opt.last.loss_gap > 0
 
 
 @pytest.mark.parametrize("name", CASES)

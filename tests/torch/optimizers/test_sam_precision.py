@@ -182,6 +182,7 @@ def test_the_accelerators_path_equals_the_hosts_and_skips_on_the_device(monkeypa
             opt.step()
             assert torch.equal(before, flat(model)) is (k == 3)
             assert (opt.last.status == "non-finite") is (k == 3)
+            assert not {"found_inf", "grad_scale"} & set(vars(opt.base))  # torch's word for one step
             opt.zero_grad()
         assert opt.skipped == 1
         assert opt.state[next(model.parameters())]["step"] == 5
