@@ -20,7 +20,7 @@ def test_steps_are_the_papers(method: Any, momentum: float) -> None:
     options = {} if method is GD else {"rho": 0.3}
     rule: Method = method(eta=0.1, momentum=momentum, **options)
     w, velocity = np.array([0.7, -0.4]), np.zeros(2)
-    expected = naive.run(rule.name, loss.grad, w, 20, 0.1, options.get("rho", 0.0), momentum)
+    expected = naive.run(rule.name, loss.grad, w, 20, 0.1, rho=options.get("rho", 0.0), momentum=momentum)
     for t in range(20):
         w, velocity = rule.step(loss.grad, w, loss.grad(w), velocity)
         assert np.allclose(w, expected[t + 1], rtol=1e-12, atol=1e-15)

@@ -68,15 +68,15 @@ spectra = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=6)
 
 @settings(max_examples=40)
 @given(
-    spectra,
-    st.floats(0.01, 0.95),
-    st.floats(0.0, 2.0),
-    st.sampled_from([0.0, 0.5, 0.9]),
-    st.integers(0, 2**32 - 1),
-    st.booleans(),
+    lam=spectra,
+    eta=st.floats(0.01, 0.95),
+    rho=st.floats(0.0, 2.0),
+    momentum=st.sampled_from([0.0, 0.5, 0.9]),
+    seed=st.integers(0, 2**32 - 1),
+    rotated=st.booleans(),
 )
 def test_quadratics_match_the_naive_twin(
-    lam: list[float], eta: float, rho: float, momentum: float, seed: int, rotated: bool
+    *, lam: list[float], eta: float, rho: float, momentum: float, seed: int, rotated: bool
 ) -> None:
     d = len(lam)
     generator = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ def test_quadratics_match_the_naive_twin(
     start = generator.standard_normal(d)
     for rule in rules(eta, rho, momentum):
         run = trajectory(loss, rule, start=start, steps=60)
-        expected = naive.run(rule.name, loss.grad, start, 60, eta, rho, momentum)
+        expected = naive.run(rule.name, loss.grad, start, 60, eta, rho=rho, momentum=momentum)
         # SAM's map is discontinuous at the minimum: where the two drift apart, it is by rounding passing near it.
         assert np.allclose(run["w"].values[0], expected, rtol=1e-7, atol=1e-9 * (1 + rho))
 
@@ -106,7 +106,7 @@ def test_formulas_match_the_naive_twin(eta: float, rho: float, momentum: float, 
     loss = section_6()
     for rule in rules(eta, rho, momentum):
         run = trajectory(loss, rule, start=[x, y], steps=15)
-        expected = naive.run(rule.name, loss.grad, np.array([x, y]), 15, eta, rho, momentum)
+        expected = naive.run(rule.name, loss.grad, np.array([x, y]), 15, eta, rho=rho, momentum=momentum)
         assert np.allclose(run["w"].values[0], expected, rtol=1e-6, atol=1e-8)
 
 

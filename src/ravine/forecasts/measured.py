@@ -97,7 +97,7 @@ def measure(
     # Eigenvalues that λ₁ may fall to, as far as they are known.
     count = 1 + int(third is not None and pairs > 1 and own > 2 and residuals[-2] < _FOUND * abs(values[-1]))
     leading = np.arange(own - 1, own - 1 - count, -1)
-    top, e = values[leading], columns[:, leading].T
+    eigenvalues, e = values[leading], columns[:, leading].T
     p, kappa, gradients = np.zeros((count, count, 0)), np.zeros((count, count, count)), 1
     if third is not None:
         thirds, tops = _thirds(third, point, krylov.vectors(e.T))
@@ -117,7 +117,7 @@ def measure(
     e = np.pad(e, ((0, 0), (0, m - own)))
     p = np.pad(p, ((0, 0), (0, 0), (0, m - p.shape[2])))
     rival = float(values[-1 - count]) if own > count else -math.inf
-    reduced = Reduced(krylov.projected(), norm * np.eye(m)[0], top, e, p, kappa, np.zeros((m, m)), rival)
+    reduced = Reduced(krylov.projected(), norm * np.eye(m)[0], eigenvalues, e, p, kappa, np.zeros((m, m)), rival)
     return Measured(reduced, point, krylov.basis[:m], own, float(residuals[-1]), krylov.products, gradients)
 
 

@@ -143,6 +143,6 @@ def _capacity(first: Array, count: int, memory: int) -> int:
 def _kept(size: int, wanted: tuple[int, int], capacity: int) -> np.ndarray:
     """Indices of the ascending Ritz pairs that a restart keeps: the wanted ones and, of the rest, the next ones."""
     room = max(0, (capacity - sum(wanted)) // 2 - 1)
-    top = wanted[0] + (room * wanted[0]) // max(1, sum(wanted))
-    bottom = wanted[1] + (room * wanted[1]) // max(1, sum(wanted))
-    return np.unique(np.concatenate([np.arange(bottom), np.arange(size - top, size)]))
+    above = wanted[0] + (room * wanted[0]) // max(1, sum(wanted))
+    below = wanted[1] + (room * wanted[1]) // max(1, sum(wanted))
+    return np.unique(np.concatenate([np.arange(below), np.arange(size - above, size)]))

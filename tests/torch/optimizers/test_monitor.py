@@ -165,3 +165,16 @@ def test_before_the_first_step_nothing_is_known():
     assert opt.last.step == 0
     assert {value for name, value in opt.last.as_dict().items() if name != "step"} == {None}
     assert repr(opt.last).startswith("StepDiagnostics(step=0, loss=None")
+
+
+def test_a_loaded_state_has_no_previous_gradient_to_compare_with():
+    x, y = batch()
+    model = network()
+    opt = SAM(sgd(model), bounce=True)
+    bounces = []
+    for t in range(4):
+        if t == 2:
+            opt.load_state_dict(opt.state_dict())
+        opt.step(closure_of(opt, model, x, y))
+        bounces.append(opt.last.bounce is not None)
+    assert bounces == [False, True, False, True]

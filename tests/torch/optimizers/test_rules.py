@@ -231,15 +231,18 @@ def test_micro_batches_in_two_phases_equal_closures():
     whole = nn.CrossEntropyLoss()
     for x, y in batches():
         opt.zero_grad()
-        before = whole(model(x), y).item()
+        before, above = whole(model(x), y).item(), []
         for a, b in zip(x.chunk(4), y.chunk(4), strict=True):
             loss = whole(model(a), b)
             loss.backward()
             with opt.ascended(loss) as second:
                 second.loss = whole(model(a), b)
                 second.loss.backward()
+                above.append(second.loss.item())
         opt.step()
-        assert opt.last.loss == pytest.approx(before, rel=1e-12)  # the mean over micro-batches
+        # Means over micro-batches.
+        assert opt.last.loss == pytest.approx(before, rel=1e-12)
+        assert opt.last.loss_ascended == pytest.approx(sum(above) / 4, rel=1e-12)
     end, other, _ = run(lambda base: MicroBatchSAM(base, RHO))
     assert torch.equal(nn.utils.parameters_to_vector(model.parameters()).detach(), end)
     assert opt.passes == other.passes == 2 * STEPS

@@ -9,13 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ravine import observations, spectrum
+from ravine import observations, spectrum, theory
 from ravine.forecasts import Forecast
 from ravine.forecasts import forecast as _forecast
 from ravine.methods import Method
 from ravine.observations import Drift
 from ravine.spectrum import Density, Eigenpairs, Trace
-from ravine.theory import edge
 from ravine.torch.curvature.follow import Follow
 from ravine.torch.curvature.gauss_newton import gauss_newton_product
 from ravine.torch.curvature.layers import BatchNormMode
@@ -344,7 +343,7 @@ class Probe:
         top = spectrum.eigenpairs(objective, centre, 1, tol)
         amplitude, before = float(np.linalg.norm(half)), float(np.linalg.norm(b - a))
         lam = float(top.values[0]) if getattr(optimizer, "normalize", True) else np.nan
-        law = edge.heavy_ball_amplitude(lam, eta, float(rho), momentum) if lam > 0 else np.nan
+        law = float(theory.amplitude(lam, eta, float(rho), momentum))
         along = abs(float(half @ top.vectors[0])) / amplitude if amplitude > 0 else np.nan
         reversal = float(half @ (b - a)) / (amplitude * before) if amplitude * before > 0 else np.nan
         return Bounce(centre, half, amplitude, law, along, reversal, top)

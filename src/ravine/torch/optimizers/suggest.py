@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ravine.extras import require
 from ravine.spectrum import random_start, search
+from ravine.theory.bounce import amplitude
 from ravine.torch.optimizers.sam import SAM
 from ravine.torch.optimizers.schedule import check_rho
 from ravine.torch.passes import frozen_statistics, random_state, set_random_state, statistics_of
@@ -222,10 +223,10 @@ def _losses_along(
 
 
 def _row(rho: float, loss_gap: float, sharpness: float, eta: float, momentum: float) -> Row:
-    curvature = max(sharpness, 0.0)
-    room = 2 * (1 + momentum) - eta * sharpness
-    amplitude = math.inf if room <= 0 else eta * rho * curvature / room
-    return Row(rho, loss_gap, amplitude, 0.5 * curvature * amplitude**2)
+    width = float(amplitude(sharpness, eta, rho, momentum))
+    if math.isnan(width):  # beyond the edge, or nothing to bounce across
+        width = math.inf if sharpness > 0 else 0.0
+    return Row(rho, loss_gap, width, 0.5 * max(sharpness, 0.0) * width**2)
 
 
 def _sharpness(
