@@ -157,7 +157,7 @@ def test_the_cosine_is_of_the_gradients_also_where_the_ascent_is_not_along_one()
         return loss
 
     opt.step(closure)
-    assert opt.last.cosine == pytest.approx(torch.cosine_similarity(*seen, 0).item(), rel=1e-12)
+    assert opt.last.cosine == pytest.approx(torch.cosine_similarity(seen[0], seen[1], 0).item(), rel=1e-12)
 
 
 def test_before_the_first_step_nothing_is_known():

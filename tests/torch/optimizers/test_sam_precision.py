@@ -13,16 +13,16 @@ from ravine.torch import SAM
 from ravine.torch.optimizers.buckets import Plan
 
 
-def scaled_run(scaler, model, opt, x, y, steps, *, unscale: bool, bad: int | None = None):
+def scaled_run(scaler, model, opt, data, *, steps, unscale: bool, bad: int | None = None):
     for k in range(steps):
         opt.zero_grad()
-        loss = loss_of(model, x, y)
+        loss = loss_of(model, *data)
         scaler.scale(loss).backward()
         if bad == k:
             next(model.parameters()).grad[0, 0] = torch.inf
         with opt.ascended(loss, scaler=scaler):
             opt.zero_grad()
-            scaler.scale(loss_of(model, x, y)).backward()
+            scaler.scale(loss_of(model, *data)).backward()
             if bad == -k - 1:
                 next(model.parameters()).grad[0, 0] = torch.nan
         if unscale:
@@ -44,7 +44,7 @@ def test_gradscaler_changes_nothing_but_the_scale(unscale, rule, enabled):
         opt.step(closure_of(opt, plain, x, y))
     other = SAM(sgd(scaled, weight_decay=0.1), **switches)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16, enabled=enabled)
-    scaled_run(scaler, scaled, other, x, y, 6, unscale=unscale)
+    scaled_run(scaler, scaled, other, (x, y), steps=6, unscale=unscale)
     assert torch.equal(flat(plain), flat(scaled))
     assert other.last.grad_norm == opt.last.grad_norm
     assert other.last.sam_grad_norm == opt.last.sam_grad_norm
@@ -56,9 +56,9 @@ def test_gradscaler_backs_off_whichever_pass_overflows(bad):
     model = network(dtype=torch.float32)
     opt = SAM(sgd(model), rho=0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    scaled_run(scaler, model, opt, x, y, 1, unscale=False)
+    scaled_run(scaler, model, opt, (x, y), steps=1, unscale=False)
     before = flat(model)
-    scaled_run(scaler, model, opt, x, y, 2, unscale=False, bad=bad)
+    scaled_run(scaler, model, opt, (x, y), steps=2, unscale=False, bad=bad)
     assert opt.skipped == 1
     assert scaler.get_scale() == 2.0**15
     assert not torch.equal(flat(model), before)
@@ -79,7 +79,7 @@ def test_a_scaler_the_ascent_was_not_told_of_and_a_closure_through_one_are_refus
         scaler.step(opt)
     assert torch.equal(flat(model), before)
     scaler.update()
-    scaled_run(scaler, model, opt, x, y, 1, unscale=False)
+    scaled_run(scaler, model, opt, (x, y), steps=1, unscale=False)
     assert not torch.equal(flat(model), before)
 
 

@@ -60,7 +60,7 @@ RUNS = {
 
 @settings(max_examples=25, deadline=None)
 @given(**RUNS)
-def test_200_steps_equal_the_closed_form(naive, seed, d, momentum, rule, two_phases, watch):
+def test_200_steps_equal_the_closed_form(naive, *, seed, d, momentum, rule, two_phases, watch):
     h, w0, eta, rho = problem(seed, d)
 
     def exact(start):
@@ -75,7 +75,7 @@ def test_200_steps_equal_the_closed_form(naive, seed, d, momentum, rule, two_pha
 
 @settings(max_examples=25, deadline=None)
 @given(**RUNS)
-def test_every_step_equals_the_closed_form(naive, seed, d, momentum, rule, two_phases, watch):
+def test_every_step_equals_the_closed_form(naive, *, seed, d, momentum, rule, two_phases, watch):
     h, w0, eta, rho = problem(seed, d)
     ours, _ = train(h, w0, eta, momentum, two_phases, rho=rho, normalize=rule == "sam", watch=watch)
     for t in range(1, STEPS):

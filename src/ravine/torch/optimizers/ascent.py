@@ -1,8 +1,5 @@
 """From the first gradient to ε: what is taken, kept, scaled and measured before the weights move."""
 
-# torch has no public name for its foreach kernels.
-# pyright: reportPrivateImportUsage=false
-
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -11,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ravine.torch.optimizers.buckets import Bucket, Plan, Scalar, on, restore, times
+from ravine.torch.optimizers.buckets import Bucket, Plan, Scalar, on, restore
 from ravine.torch.optimizers.diagnostics import StepStatus
+from ravine.torch.optimizers.foreach import is_view, plus, times
 from ravine.torch.optimizers.monitor import LOW
 from ravine.torch.optimizers.norms import clipped, finite, gradient_norm, norm, scale
 from ravine.torch.optimizers.rules.interface import Rule
@@ -62,7 +60,7 @@ class Ascent:
         if hold:
             # Views may be buckets of DDP, which the second pass fills anew.
             for b in buckets:
-                b.grads = [g.clone() if g._is_view() else g for g in b.grads]
+                b.grads = [g.clone() if is_view(g) else g for g in b.grads]
                 second.first.update(zip(b.owners, b.grads, strict=True))
         for b in buckets:
             self._climb(b)
@@ -96,10 +94,8 @@ class Ascent:
         decay = b.group.get("weight_decay", 0) if self.switches.ascent_weight_decay else 0
         if b.group.get("maximize", False):
             b.grads = times(b.grads, -1.0, inplace=b.disposable)
-        if decay and b.disposable:
-            torch._foreach_add_(b.grads, b.weights, alpha=decay)
-        elif decay:
-            b.grads = list(torch._foreach_add(b.grads, b.weights, alpha=decay))
+        if decay:
+            b.grads = plus(b.grads, b.weights, alpha=decay, inplace=b.disposable)
 
     def _factors(self, second: SecondPass, plan: Plan) -> list[Scalar]:
         buckets, host = second.buckets, plan.on_host

@@ -4,9 +4,6 @@ On the CPU a scalar is read where it is needed (nothing waits there); on an acce
 device as a 0-dim tensor.
 """
 
-# torch has no public name for its foreach kernels.
-# pyright: reportPrivateImportUsage=false
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,18 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.torch.optimizers.foreach import copy, plus, subtract, times
 from ravine.torch.sharding import Layout, layout, local
 
 Scalar = float | Tensor
 Flag = bool | Tensor
-
-
-def times(tensors: list[Tensor], factor: Any, *, inplace: bool) -> list[Tensor]:
-    """factor · tensors, over them where they may be overwritten: that saves a parameter-sized buffer."""
-    if not inplace:
-        return list(torch._foreach_mul(tensors, factor))
-    torch._foreach_mul_(tensors, factor)
-    return tensors
 
 
 def on(factor: Scalar, device: torch.device) -> Any:
@@ -149,7 +139,7 @@ class Bucket:
         self.slot.saved = kept
         chosen = kept if self.places is None else [kept[i] for i in self.places]
         self.saved = chosen  # pyright: ignore[reportAttributeAccessIssue]
-        torch._foreach_copy_(self.saved, self.weights)
+        copy(self.saved, self.weights)
 
     def move(self, factor: Scalar) -> None:
         """w ← w + factor · direction, rounded to what the model computes with; what made the direction is let go."""
@@ -158,9 +148,9 @@ class Bucket:
             factor = 1.0
         if factor != 0:  # 0 · NaN is NaN
             if self.seen is self.weights:
-                torch._foreach_add_(self.weights, self.direction, alpha=factor)
+                plus(self.weights, self.direction, alpha=factor, inplace=True)
             else:
-                torch._foreach_copy_(self.seen, torch._foreach_add(self.weights, self.direction, alpha=factor))
+                copy(self.seen, plus(self.weights, self.direction, alpha=factor))
         self.grads, self.measured, self.direction = [], [], []  # the second pass needs their memory
 
     def displaced(self) -> list[Tensor]:
@@ -168,16 +158,16 @@ class Bucket:
         rounded = self.saved
         if self.seen is not self.weights:
             rounded = [s.to(w.dtype) for s, w in zip(self.saved, self.seen, strict=True)]
-        torch._foreach_sub_(self.seen, rounded)
+        subtract(self.seen, rounded)
         return self.seen
 
 
 def restore(buckets: Sequence[Bucket], *, base: bool = False) -> None:
     """Put the saved weights back, bit for bit, in place; those the base optimizer moves too where `base`."""
     for b in buckets:
-        torch._foreach_copy_(b.seen, b.saved)
+        copy(b.seen, b.saved)
         if base and b.seen is not b.weights:
-            torch._foreach_copy_(b.weights, b.saved)
+            copy(b.weights, b.saved)
 
 
 class Plan:

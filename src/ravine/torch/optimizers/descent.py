@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.torch.optimizers.buckets import Bucket, Flag, Plan, on, restore, times
+from ravine.torch.optimizers.buckets import Bucket, Flag, Plan, on, restore
 from ravine.torch.optimizers.diagnostics import StepStatus
+from ravine.torch.optimizers.foreach import times
 from ravine.torch.optimizers.masters import MasterWeights
 from ravine.torch.optimizers.monitor import Monitor
 from ravine.torch.optimizers.norms import clipped, finite, gradient_norm

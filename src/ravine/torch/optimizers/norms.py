@@ -4,9 +4,6 @@ On the CPU a scalar is read where it is needed (nothing waits there); on an acce
 device as a 0-dim tensor.
 """
 
-# torch has no public name for its foreach kernels.
-# pyright: reportPrivateImportUsage=false
-
 from __future__ import annotations
 
 import math
@@ -15,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors
 
-from ravine.torch.optimizers.buckets import Bucket, Flag, Scalar, on, times
+from ravine.torch.optimizers.buckets import Bucket, Flag, Scalar, on
+from ravine.torch.optimizers.foreach import flattened, norms, times
 from ravine.torch.sharding import Layout, layout, summed
 
 Sharded = tuple[list[Tensor], Layout | None]  # tensors, and how they are sharded
@@ -30,7 +27,7 @@ def _flat(tensors: list[Tensor]) -> Tensor | None:
     """All of them as one vector, where they are many and small."""
     if len(tensors) < MANY or sum(t.numel() for t in tensors) > SMALL:
         return None
-    return _flatten_dense_tensors(tensors)
+    return flattened(tensors)
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
@@ -51,7 +48,7 @@ def norm(lists: Sequence[Sharded]) -> Tensor:
         if flat is not None:
             length = torch.linalg.vector_norm(flat, dtype=wide)
         else:
-            length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors, 2, dtype=wide)))
+            length = torch.linalg.vector_norm(norms(tensors, 2, wide))
         lengths.append(length if sharding is None else summed(length.square(), sharding).sqrt())
     return lengths[0] if len(lengths) == 1 else torch.linalg.vector_norm(_stacked(lengths))
 
@@ -100,7 +97,7 @@ def _all_finite(lists: Sequence[Sharded]) -> Tensor:
         # The largest entry cannot overflow as a sum of squares does; 0 · largest is finite exactly where it is, and so
         # is the sum of that over shards.
         filled = [t for t in tensors if t.numel()]
-        largest = torch.stack(torch._foreach_norm(filled, math.inf)).max() if filled else tensors[0].new_zeros(())
+        largest = norms(filled, math.inf).max() if filled else tensors[0].new_zeros(())
         zeros.append(summed(largest * 0, sharding))
     device = zeros[0].device
     return torch.stack([z.to(device, torch.float32, non_blocking=True) for z in zeros]).isfinite().all()

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 
 from ravine.torch.optimizers.ascent import Ascent
-from ravine.torch.optimizers.buckets import Plan
 from ravine.torch.optimizers.descent import Descent, forget_scaler, step_base, tell_scaler
 from ravine.torch.optimizers.diagnostics import StepDiagnostics, StepStatus
 from ravine.torch.optimizers.monitor import Monitor
 from ravine.torch.optimizers.repetition import Repetition
 from ravine.torch.optimizers.rules.ascent import SAMRule
-from ravine.torch.optimizers.rules.interface import Closure, Rule, StepContext, StepInput
-from ravine.torch.optimizers.second_pass import SecondPass
+from ravine.torch.optimizers.rules.interface import Rule, StepContext, StepInput
+from ravine.torch.optimizers.second_pass import SecondPass, ready
 from ravine.torch.optimizers.switches import Switches
 from ravine.torch.optimizers.wrapper import Wrapper
 from ravine.torch.sharding import unsynchronized
@@ -174,8 +173,6 @@ class SAM(Wrapper):
         """Whether this step takes a second pass; a rule that saves passes says False now and then."""
         return self.rule.due(self.steps)
 
-    # A step.
-
     @torch.no_grad()
     def step(self, closure: StepInput | None = None) -> Any:
         """One step: with torch's closure (zero_grad, forward, backward, return the loss), or after `ascended`.
@@ -192,7 +189,10 @@ class SAM(Wrapper):
         """
         try:
             self._refuse_perturbed("step()")
-            second = self._ready() if closure is None else self._both_passes(closure)
+            if closure is None:
+                second = ready(self._second, due=self.due, scaled=hasattr(self, "found_inf"))
+            else:
+                second = self._both_passes(closure)
             second.take_means()
             loss = None if closure is None else second.first_loss
             self._descend(second)
@@ -204,20 +204,6 @@ class SAM(Wrapper):
             self._repetition.forget()
         self.monitor.write_logs(self.steps)
         return loss
-
-    def _ready(self) -> SecondPass:
-        """The second pass of a loop in two phases."""
-        second = self._second
-        if second is None:
-            if self.due:
-                raise ValueError(
-                    "step() without a closure needs the second pass before it: "
-                    "`with opt.ascended(): opt.zero_grad(); loss(...).backward()`"
-                )
-            return SecondPass(passes=1, status=StepStatus.SINGLE_PASS)
-        if hasattr(self, "found_inf") and second.scaler is None and second.buckets:
-            raise ValueError("under a GradScaler the ascent must know the scale: `with opt.ascended(scaler=scaler):`")
-        return second
 
     def _both_passes(self, given: StepInput) -> SecondPass:
         if hasattr(self, "found_inf"):
@@ -232,7 +218,8 @@ class SAM(Wrapper):
         for closure in self.rule.closures(given, context):
             repeated = self._repetition.from_here(plan.devices) if due else nullcontext()
             alone = unsynchronized(self.model) if due and self.switches.by_replica else nullcontext()
-            loss = self._first_pass(closure, plan, alone)
+            with torch.enable_grad(), alone, self._refusing_to_add(plan):
+                loss = closure()
             if not due:
                 return SecondPass(first_loss=loss, passes=1, status=StepStatus.SINGLE_PASS)
             with self._perturb(loss, None, repeated) as second, torch.enable_grad():
@@ -240,20 +227,6 @@ class SAM(Wrapper):
                 second.loss = closure()
         assert self._second is not None
         return self._second
-
-    def _first_pass(self, closure: Closure, plan: Plan, context: AbstractContextManager[Any]) -> Any:
-        """The closure at w; refused where it adds to gradients that stood before, since the second pass cannot."""
-        holder = next((t for t in plan.twins if t.grad is not None), None)
-        stale = self._stale = None if holder is None else holder.grad
-        with torch.enable_grad(), context:
-            loss = closure()
-        if holder is not None and self._stale is not None and holder.grad is stale:
-            raise ValueError(
-                "the closure adds to gradients that stood before it, which the second pass would lose: call "
-                "opt.zero_grad() in it and accumulate inside it, or run two phases with `with opt.ascended():`"
-            )
-        self._stale = None
-        return loss
 
     def ascended(self, loss: Any = None, *, scaler: Any = None) -> AbstractContextManager[SecondPass]:
         """The second pass of a loop without closure: inside, the weights are w + ε; after it, w again.
@@ -319,8 +292,6 @@ class SAM(Wrapper):
         self.steps += 1
         self.passes += second.passes
         self.monitor.finish(findings, plan, stands=end.stands)
-
-    # Beside the step.
 
     def log_to(self, target: Any, *, every: int = 1, prefix: str = "sam") -> None:
         """Write `opt.last` after every `every`-th step, which waits for the device then.

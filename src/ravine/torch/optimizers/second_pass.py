@@ -116,3 +116,32 @@ def _detached(loss: Any) -> Any:
 
 def _sum(one: Any, other: Any) -> Any:
     return None if one is None or other is None else one + other
+
+
+def ready(second: SecondPass | None, *, due: bool, scaled: bool) -> SecondPass:
+    """What a loop in two phases has made ready for `step()`.
+
+    Parameters
+    ----------
+    second
+        The second pass, if there was one.
+    due
+        Whether the step takes one.
+    scaled
+        Whether a GradScaler stands behind the step.
+
+    Raises
+    ------
+    ValueError
+        If a second pass is missing, or was not told of the scaler.
+    """
+    if second is None and due:
+        raise ValueError(
+            "step() without a closure needs the second pass before it: "
+            "`with opt.ascended(): opt.zero_grad(); loss(...).backward()`"
+        )
+    if second is None:
+        return SecondPass(passes=1, status=StepStatus.SINGLE_PASS)
+    if scaled and second.scaler is None and second.buckets:
+        raise ValueError("under a GradScaler the ascent must know the scale: `with opt.ascended(scaler=scaler):`")
+    return second

@@ -28,7 +28,7 @@ class SwitchOptions(TypedDict, total=False):
     bounce: bool | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Switches:
     """One optimizer's switches, as `SAM` was given them.
 

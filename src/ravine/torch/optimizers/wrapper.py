@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -172,6 +174,19 @@ class Wrapper(torch.optim.Optimizer):
     def model_parameters(self) -> list[Tensor]:
         """What the model computes with, in the groups' order: the parameters, or their twins under master weights."""
         return [self.masters.twin(p) for p in self._plan().params]
+
+    @contextmanager
+    def _refusing_to_add(self, plan: Plan) -> Iterator[None]:
+        """A closure at w; refused where it adds to gradients that stood before, since the second pass cannot."""
+        holder = next((t for t in plan.twins if t.grad is not None), None)
+        stale = self._stale = None if holder is None else holder.grad
+        yield
+        if holder is not None and self._stale is not None and holder.grad is stale:
+            raise ValueError(
+                "the closure adds to gradients that stood before it, which the second pass would lose: call "
+                "opt.zero_grad() in it and accumulate inside it, or run two phases with `with opt.ascended():`"
+            )
+        self._stale = None
 
     def _plan(self) -> Plan:
         groups = self.param_groups

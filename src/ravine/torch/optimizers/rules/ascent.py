@@ -1,17 +1,13 @@
 """Rules that differ in what is ascended along: SAM's own, ASAM's, FriendlySAM's; and one ascent a micro-batch."""
 
-# torch has no public name for its foreach kernels.
-# pyright: reportPrivateImportUsage=false
-
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
-import torch
-
 from ravine.torch.optimizers.buckets import Bucket, Flag
+from ravine.torch.optimizers.foreach import magnitudes, times
 from ravine.torch.optimizers.rules.interface import (
     Closure,
     Direction,
@@ -54,13 +50,12 @@ class ASAMRule(Rule):
         check_number("eta", self.eta, lambda v: v >= 0, "what is added to |w| must be a number ≥ 0")
 
     def direction(self, bucket: Bucket) -> Direction:
-        scales = list(torch._foreach_abs(bucket.weights))
-        torch._foreach_add_(scales, self.eta)
+        scales = magnitudes(bucket.weights, self.eta)
         for p, t in zip(bucket.owners, scales, strict=True):
             if p.ndim < 2 and not self.scale_vectors:
                 t.fill_(1.0)
-        measured = list(torch._foreach_mul(bucket.grads, scales))
-        return Direction(measured, list(torch._foreach_mul(measured, scales)))
+        measured = times(bucket.grads, scales)
+        return Direction(measured, times(measured, scales))
 
 
 @final
@@ -87,7 +82,7 @@ class FriendlySAMRule(Rule):
 
     def direction(self, bucket: Bucket) -> Direction:
         # m_t is written only when the step is known to be finite; here g − σm_t is told from m_{t−1}.
-        direction = list(torch._foreach_mul(bucket.grads, 1 - self.sigma * (1 - self.decay)))
+        direction = times(bucket.grads, 1 - self.sigma * (1 - self.decay))
         for p, d in zip(bucket.owners, direction, strict=True):
             if p in self.mean:
                 d.sub_(self.mean[p], alpha=self.sigma * self.decay)

@@ -1,8 +1,5 @@
 """Rules that make the descent direction of two gradients: GSAM's and LookSAM's. Both ascend along g as SAM does."""
 
-# torch has no public name for its foreach kernels.
-# pyright: reportPrivateImportUsage=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -10,7 +7,8 @@ from typing import ClassVar, final
 
 import torch
 
-from ravine.torch.optimizers.buckets import Bucket, Flag, on, times
+from ravine.torch.optimizers.buckets import Bucket, Flag, on
+from ravine.torch.optimizers.foreach import plus, times
 from ravine.torch.optimizers.norms import beside, gradient_norm, inner, norm
 from ravine.torch.optimizers.rules.interface import Direction, Memory, Rule, check_number, remember
 
@@ -46,7 +44,7 @@ class GSAMRule(Rule):
         for b in after:
             times(b.grads, on(1 + self.alpha * share, b.device), inplace=True)
         for descent, gradients, _ in pairs:
-            torch._foreach_add_(descent, gradients, alpha=-self.alpha)
+            plus(descent, gradients, alpha=-self.alpha, inplace=True)
         return True
 
 
@@ -104,7 +102,7 @@ class LookSAMRule(Rule):
         length = norm([(kept, sharding) for _, kept, sharding in pairs])
         factor = torch.where(length > 0, self.alpha * gradient_norm(after) / length, 0.0)
         for g, kept, _ in pairs:
-            torch._foreach_add_(g, torch._foreach_mul(kept, on(factor, g[0].device)))
+            plus(g, times(kept, on(factor, g[0].device)), inplace=True)
         return True
 
 

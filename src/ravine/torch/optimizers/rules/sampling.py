@@ -1,8 +1,5 @@
 """ESAM's rule: a random part of the parameters is perturbed, and the sharpest samples are descended on."""
 
-# torch has no public name for its foreach kernels.
-# pyright: reportPrivateImportUsage=false
-
 from __future__ import annotations
 
 import math
@@ -14,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ravine.torch.optimizers.buckets import Bucket
+from ravine.torch.optimizers.foreach import times
 from ravine.torch.optimizers.rules.interface import Closure, Direction, Rule, StepContext, check_number
 from ravine.torch.passes import GeneratorStates, random_state, set_random_state
 
@@ -62,7 +60,7 @@ class ESAMRule(Rule):
     def direction(self, bucket: Bucket) -> Direction:
         both = zip(bucket.owners, bucket.grads, strict=True)
         chosen = [g if p in self._perturbed else torch.zeros_like(g) for p, g in both]
-        return Direction(chosen, chosen if self.beta == 1 else list(torch._foreach_mul(chosen, 1 / self.beta)))
+        return Direction(chosen, chosen if self.beta == 1 else times(chosen, 1 / self.beta))
 
     def closures(self, given: Losses, context: StepContext) -> list[Closure]:
         self._choose(context.plan.params)
