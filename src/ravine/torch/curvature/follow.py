@@ -12,7 +12,7 @@ import xarray as xr
 
 from ravine.spectrum import Eigenpairs
 from ravine.theory import edge
-from ravine.torch.optimizers.trial import on_trial
+from ravine.torch.optimizers.trials import on_trial
 
 if TYPE_CHECKING:
     from types import TracebackType

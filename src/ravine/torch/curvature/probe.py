@@ -22,7 +22,7 @@ from ravine.torch.curvature.network import LossFunction
 from ravine.torch.curvature.products import MEMORY, Choice, Path, Products
 from ravine.torch.curvature.sharded import Sharded, third_by
 from ravine.torch.optimizers.relatives import ESAM
-from ravine.torch.optimizers.trial import trial
+from ravine.torch.optimizers.trials import trial
 from ravine.torch.sharding import is_sharded
 
 
@@ -309,7 +309,7 @@ class Probe:
             ``optimizer.step(closure)`` with a closure that evaluates the probe's loss and its gradient.
         rho
             ρ, if the optimizer's group has none, or it is in other units: the law is SAM's, ρ the length of its ε. For
-            ASAM, whose ρ is not, ``rho=optimizer.last.radius``. Where ε is not of one length (``normalise=False``)
+            ASAM, whose ρ is not, ``rho=optimizer.last.radius``. Where ε is not of one length (``normalize=False``)
             there is no law.
         tol
             Residual of λ₁, relative.
@@ -342,7 +342,7 @@ class Probe:
         centre, half = (b + c) / 2, (c - b) / 2
         top = spectrum.eigenpairs(objective, centre, 1, tol)
         amplitude, before = float(np.linalg.norm(half)), float(np.linalg.norm(b - a))
-        lam = float(top.values[0]) if getattr(optimizer, "normalise", True) else np.nan
+        lam = float(top.values[0]) if getattr(optimizer, "normalize", True) else np.nan
         law = float(theory.amplitude(lam, eta, float(rho), momentum))
         along = abs(float(half @ top.vectors[0])) / amplitude if amplitude > 0 else np.nan
         reversal = float(half @ (b - a)) / (amplitude * before) if amplitude * before > 0 else np.nan
