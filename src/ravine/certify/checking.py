@@ -7,6 +7,7 @@ its fixed point from a contraction in the maximum norm, not from Krawczyk's oper
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,51 +64,83 @@ def check(path: str | Path) -> str:
     return data["claim"]
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """λ, η, ρ of a certificate in balls, and what follows from them."""
+
+    eigenvalues: list[Any]
+    eta: Any
+    rho: Any
+    axis: int
+
+    @property
+    def top(self) -> Any:
+        return self.eigenvalues[self.axis]
+
+    @property
+    def others(self) -> list[Any]:
+        return [x for i, x in enumerate(self.eigenvalues) if i != self.axis]
+
+    @property
+    def half_width(self) -> Any:
+        return self.eta * self.rho * self.top / (2 - self.eta * self.top)
+
+
 def _verify_quadratic(arb: Any, data: dict[str, Any]) -> None:
-    lam, w = [arb(x) for x in data["eigenvalues"]], [arb(x) for x in data["start"]]
-    eta, rho, eps = arb(data["eta"]), arb(data["rho"]), arb(data["within"])
-    norms, radii, arrival, end = data["norms"], data["radii"], data["arrival"], data["contraction"]
-    axis = max(range(len(lam)), key=lambda i: float(lam[i]))
-    top, others = lam[axis], [x for i, x in enumerate(lam) if i != axis]
-    good = all(0 < x < top for x in others) and 0 < eta * top < 2 and rho > 0 and eps > 0 and others
-    if not good or len(w) != len(lam):
+    lam = [arb(x) for x in data["eigenvalues"]]
+    at = _Setting(lam, arb(data["eta"]), arb(data["rho"]), max(range(len(lam)), key=lambda i: float(lam[i])))
+    start, eps, end = [arb(x) for x in data["start"]], arb(data["within"]), data["contraction"]
+    good = all(0 < x < at.top for x in at.others) and 0 < at.eta * at.top < 2 and at.rho > 0 and eps > 0 and at.others
+    if not good or len(start) != len(lam):
         raise Invalid("hypotheses", "0 < λⱼ < λ₁, 0 < ηλ₁ < 2, ρ > 0 and ε > 0 are needed")
-    if not (len(norms) == end and len(radii) == end + 1 and 0 <= arrival <= end):
+    if not (len(data["norms"]) == end and len(data["radii"]) == end + 1 and 0 <= data["arrival"] <= end):
         raise Invalid("hypotheses", "as many norms as steps and one radius more are needed")
-    if arb(radii[0]) < 0:
+    if arb(data["radii"][0]) < 0:
         raise Invalid(0, "a negative radius")
-    lowest, half = min(others, key=float), eta * rho * top / (2 - eta * top)
+    away = arb(data["distance"])
+    if not (_verify_path(arb, data, at, start) <= away and _contracts(at, away, arb(data["factor"]))):
+        raise Invalid(end, "contraction to the cycle does not follow")
+    if not away <= eps:
+        raise Invalid(end, "the distance is not the one claimed")
+
+
+def _verify_path(arb: Any, data: dict[str, Any], at: _Setting, w: list[Any]) -> Any:
+    """Each enclosure holds the next iterate, and from the arrival on the cycle is near; the last distance from it."""
+    lam, eta, rho, top, end = at.eigenvalues, at.eta, at.rho, at.top, data["contraction"]
+    lowest, eps = min(at.others, key=float), arb(data["within"])
     side, distance = False, arb(0)
     for t in range(end + 1):
-        radius = arb(radii[t])
-        if t >= arrival:
-            off = [x if i != axis else abs(x) - half for i, x in enumerate(w)]
+        radius = arb(data["radii"][t])
+        if t >= data["arrival"]:
+            off = [x if i != at.axis else abs(x) - at.half_width for i, x in enumerate(w)]
             distance = _length(arb, off) + radius
-            if not (distance <= eps and distance < half):
+            if not (distance <= eps and distance < at.half_width):
                 raise Invalid(t, f"not within {data['within']} of the cycle")
-            if t > arrival and (w[axis] > 0) == side:
+            if t > data["arrival"] and (w[at.axis] > 0) == side:
                 raise Invalid(t, "the side does not alternate")
-            side = w[axis] > 0
+            side = w[at.axis] > 0
         if t == end:
             break
-        size, near = _length(arb, [x * y for x, y in zip(lam, w, strict=True)]), arb(norms[t])
+        size, near = _length(arb, [x * y for x, y in zip(lam, w, strict=True)]), arb(data["norms"][t])
         least = size - top * radius
         if not (least > 0 and near > 0):
             raise Invalid(t, "the gradient is not kept from 0")
         steepest = (1 - eta * lowest).max(eta * rho * top**2 / least - 1 + eta * top)
-        if not arb(radii[t + 1]) >= steepest * radius + eta * rho * top * abs(size / near - 1):
+        if not arb(data["radii"][t + 1]) >= steepest * radius + eta * rho * top * abs(size / near - 1):
             raise Invalid(t, "the enclosure does not hold the next iterate")
         w = [x * (1 - eta * y * (1 + rho * y / near)) for x, y in zip(w, lam, strict=True)]
-    away = arb(data["distance"])
-    reach = half * top - top * away
+    return distance
+
+
+def _contracts(at: _Setting, away: Any, claimed: Any) -> bool:
+    """Whether each step shrinks the distance from the cycle, up to `away`, by the factor `claimed` < 1 at least."""
+    eta, top = at.eta, at.top
+    reach = at.half_width * top - top * away
     factor = abs(1 - eta * top)
-    for x in others:
+    for x in at.others:
         factor = factor.max(abs(1 - eta * x - (2 - eta * top) * (x / top) ** 2))
-    factor = factor + eta * rho * top**2 * away * (top + max(others, key=float)) / (half * top * reach)
-    if not (distance <= away and reach > 0 and factor <= arb(data["factor"]) and arb(data["factor"]) < 1):
-        raise Invalid(end, "contraction to the cycle does not follow")
-    if not away <= eps:
-        raise Invalid(end, "the distance is not the one claimed")
+    turn = eta * at.rho * top**2 * away * (top + max(at.others, key=float)) / (at.half_width * top * reach)
+    return bool(reach > 0 and factor + turn <= claimed < 1)
 
 
 def _length(arb: Any, values: list[Any]) -> Any:

@@ -17,6 +17,7 @@ from ravine.torch.optimizers.relatives import (  # noqa: E402
     LookSAM,
     MicroBatchSAM,
 )
+from ravine.torch.optimizers.rules.interface import Rule  # noqa: E402
 from ravine.torch.optimizers.sam import SAM  # noqa: E402
 from ravine.torch.optimizers.schedule import RhoSchedule  # noqa: E402
 from ravine.torch.optimizers.suggest import Advice, suggest_rho  # noqa: E402
@@ -33,6 +34,7 @@ __all__ = [
     "Network",
     "Probe",
     "RhoSchedule",
+    "Rule",
     "load_problem",
     "network",
     "suggest_rho",

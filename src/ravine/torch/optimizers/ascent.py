@@ -53,10 +53,7 @@ class Ascent:
         if not buckets:
             second.status, second.radius = StepStatus.NO_GRADIENT, 0.0
             return []
-        if second.scaler is not None:
-            unscale = second.scaler.scale(torch.ones((), device=buckets[0].device)).reciprocal()
-            for b in buckets:
-                times(b.grads, on(unscale, b.device), inplace=True)
+        _unscale(second)
         if hold:
             # Views may be buckets of DDP, which the second pass fills anew.
             for b in buckets:
@@ -123,6 +120,15 @@ class Ascent:
         if good is False:
             return [0.0 for _ in buckets]
         return [inverses[id(b)] * float(b.group["rho"]) for b in buckets]
+
+
+def _unscale(second: SecondPass) -> None:
+    """Take a GradScaler's factor off the first gradient."""
+    if second.scaler is None:
+        return
+    factor = second.scaler.scale(torch.ones((), device=second.buckets[0].device)).reciprocal()
+    for b in second.buckets:
+        times(b.grads, on(factor, b.device), inplace=True)
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ def _shows_switches(init: Init) -> Init:
 class ASAM(SAM):
     """Adaptive SAM: ε = ρ T²g/‖Tg‖ with T = |w| + η, so that ρ does not depend on the scale of the weights.
 
-    Kwon, Kim, Park, Choi (2021), arXiv:2102.11600. Radii are about ten times SAM's.
+    Kwon, Kim, Park, Choi (2021), arXiv 2102.11600. Radii are about ten times SAM's.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class ASAM(SAM):
 class GSAM(SAM):
     """Surrogate-gap SAM: descend along g_SAM − α g⊥, g⊥ the part of the first gradient orthogonal to g_SAM.
 
-    Zhuang et al. (2022), arXiv:2203.08065. g⊥ lowers the gap ℓ(w + ε) − ℓ(w) without raising ℓ(w + ε). The paper lets ρ
+    Zhuang et al. (2022), arXiv 2203.08065. g⊥ lowers the gap ℓ(w + ε) − ℓ(w) without raising ℓ(w + ε). The paper lets ρ
     follow the learning rate: `RhoSchedule`. Keeps the first gradient through the second pass.
 
     Parameters
@@ -100,7 +100,7 @@ class GSAM(SAM):
 class LookSAM(SAM):
     """SAM's second pass on every k-th step only; between, g + α‖g‖ g_v/‖g_v‖ with the last one's g_v.
 
-    Liu, Mai, Chen, Hsieh, You (2022), arXiv:2203.02714: g_v is the part of g_SAM orthogonal to g, which changes slowly.
+    Liu, Mai, Chen, Hsieh, You (2022), arXiv 2203.02714: g_v is the part of g_SAM orthogonal to g, which changes slowly.
     A loop without closure asks `if opt.due:` before it enters `ascended`. Costs 1 + 1/k passes a step. Norms are over
     all parameters; programs that take them per tensor exist, none of them the authors'.
 
@@ -146,7 +146,7 @@ class LookSAM(SAM):
 class FriendlySAM(SAM):
     """Ascend along what is particular to the batch: ε ∥ g − σm, m ← λm + (1 − λ)g the running mean gradient.
 
-    Li et al. (2024), arXiv:2403.12350: the full gradient's part in ε hurts generalization, the batch's own part helps.
+    Li et al. (2024), arXiv 2403.12350: the full gradient's part in ε hurts generalization, the batch's own part helps.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ class FriendlySAM(SAM):
 class MicroBatchSAM(SAM):
     """m-sharpness on one device: one ascent per micro-batch, one descent along the mean of their SAM gradients.
 
-    Foret et al. (2021, Section 4.1), arXiv:2010.01412; Andriushchenko & Flammarion (2022), arXiv:2206.06232. `step`
+    Foret et al. (2021, Section 4.1), arXiv 2010.01412; Andriushchenko & Flammarion (2022), arXiv:2206.06232. `step`
     takes a list of closures, one per micro-batch; or a loop in two phases enters `ascended` once per micro-batch and
     then calls `step()`. Each loss is its micro-batch's own mean: the average over micro-batches is taken here. Of the
     diagnostics, the losses are averages, the others the last micro-batch's. Keeps the sum of gradients,
@@ -213,7 +213,7 @@ class MicroBatchSAM(SAM):
 class ESAM(SAM):
     """Efficient SAM: perturb a random part of the parameters, and descend on the samples that are most sharp.
 
-    Du et al. (2022), arXiv:2110.03141. Stochastic weight perturbation: each parameter tensor takes part in the ascent
+    Du et al. (2022), arXiv 2110.03141. Stochastic weight perturbation: each parameter tensor takes part in the ascent
     with probability β, and ε is divided by β; as in the authors' program, ‖·‖ is over those that do.
     Sharpness-sensitive data selection: the second pass runs on the fraction γ of samples whose loss the perturbation
     raises most: ⌈γn⌉ of them, where the authors' program takes those strictly above the ⌊γn⌋-th.

@@ -26,7 +26,7 @@ from ravine.torch.sharding import unsynchronized
 class SAM(Wrapper):
     """Sharpness-aware minimization: the base optimizer steps from w with the gradient at w + ρ∇ℓ(w)/‖∇ℓ(w)‖.
 
-    Foret, Kleiner, Mobahi, Neyshabur (2021), arXiv:2010.01412. A `torch.optim.Optimizer` itself: learning-rate
+    Foret, Kleiner, Mobahi, Neyshabur (2021), arXiv 2010.01412. A `torch.optim.Optimizer` itself: learning-rate
     schedulers attach to it, parameter groups are the base optimizer's own, each with its `rho`.
 
     Parameters

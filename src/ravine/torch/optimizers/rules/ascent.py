@@ -22,7 +22,7 @@ from ravine.torch.optimizers.rules.interface import (
 @final
 @dataclass(eq=False)
 class SAMRule(Rule):
-    """ε = ρ g/‖g‖. Foret et al. (2021), arXiv:2010.01412.
+    """ε = ρ g/‖g‖. Foret et al. (2021), arXiv 2010.01412.
 
     >>> SAMRule()
     SAMRule()
@@ -37,7 +37,7 @@ class SAMRule(Rule):
 @final
 @dataclass(eq=False)
 class ASAMRule(Rule):
-    """ε = ρ T²g/‖Tg‖ with T = |w| + η. Kwon et al. (2021), arXiv:2102.11600. Parameters as in `ASAM`.
+    """ε = ρ T²g/‖Tg‖ with T = |w| + η. Kwon et al. (2021), arXiv 2102.11600. Parameters as in `ASAM`.
 
     >>> ASAMRule(eta=0.1)
     ASAMRule(eta=0.1, scale_vectors=False)
@@ -61,7 +61,7 @@ class ASAMRule(Rule):
 @final
 @dataclass(eq=False)
 class FriendlySAMRule(Rule):
-    """ε ∥ g − σm, m the running mean of g. Li et al. (2024), arXiv:2403.12350. Parameters as in `FriendlySAM`.
+    """ε ∥ g − σm, m the running mean of g. Li et al. (2024), arXiv 2403.12350. Parameters as in `FriendlySAM`.
 
     >>> FriendlySAMRule()
     FriendlySAMRule(sigma=1.0, decay=0.6)
@@ -98,7 +98,7 @@ class FriendlySAMRule(Rule):
 @final
 @dataclass(eq=False)
 class MicroBatchRule(Rule):
-    """One ascent for each micro-batch, ε = ρ g/‖g‖ of its own gradient: m-sharpness (arXiv:2206.06232).
+    """One ascent for each micro-batch, ε = ρ g/‖g‖ of its own gradient: m-sharpness (arXiv 2206.06232).
 
     >>> MicroBatchRule()
     MicroBatchRule()

@@ -16,7 +16,7 @@ from ravine.torch.optimizers.rules.interface import Direction, Memory, Rule, che
 @final
 @dataclass(eq=False)
 class GSAMRule(Rule):
-    """Descend along g_SAM − α g⊥. Zhuang et al. (2022), arXiv:2203.08065. Parameters as in `GSAM`.
+    """Descend along g_SAM − α g⊥. Zhuang et al. (2022), arXiv 2203.08065. Parameters as in `GSAM`.
 
     >>> GSAMRule()
     GSAMRule(alpha=0.4)
@@ -51,7 +51,7 @@ class GSAMRule(Rule):
 @final
 @dataclass(eq=False)
 class LookSAMRule(Rule):
-    """g + α‖g‖ g_v/‖g_v‖ between second passes. Liu et al. (2022), arXiv:2203.02714. Parameters as in `LookSAM`.
+    """g + α‖g‖ g_v/‖g_v‖ between second passes. Liu et al. (2022), arXiv 2203.02714. Parameters as in `LookSAM`.
 
     >>> LookSAMRule(k=3)
     LookSAMRule(k=3, alpha=0.7)

@@ -21,7 +21,7 @@ Losses = Callable[[Tensor | None], Tensor]  # the losses of the samples with the
 @final
 @dataclass(eq=False)
 class ESAMRule(Rule):
-    """ε on a part of the parameters, descent on a part of the samples. Du et al. (2022), arXiv:2110.03141.
+    """ε on a part of the parameters, descent on a part of the samples. Du et al. (2022), arXiv 2110.03141.
 
     Parameters as in `ESAM`.
 
