@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("flint")
 
-from ravine.claims import audit, find, ledger
+from ravine.claims import LEDGER, audit, find
 from ravine.claims.page import markdown, summary
 
 FALLEN = [
@@ -19,7 +19,7 @@ FALLEN = [
 
 @pytest.fixture(scope="module")
 def outcomes():
-    return {outcome.key: outcome for outcome in audit(list(ledger().values()), samples=300)}
+    return {outcome.key: outcome for outcome in audit(list(LEDGER.values()), samples=300)}
 
 
 def test_every_numbered_statement_is_in_the_ledger():
@@ -52,7 +52,7 @@ def test_nothing_else_falls(outcomes):
     assert sorted(k for k, o in outcomes.items() if o.printed and o.printed.status == "refuted") == sorted(FALLEN)
 
 
-@pytest.mark.parametrize("key", [s.key for s in ledger().values() if s.corrected is not None])
+@pytest.mark.parametrize("key", [s.key for s in LEDGER.values() if s.corrected is not None])
 def test_every_repair_stands_where_the_print_falls(outcomes, key):
     verdict = outcomes[key].corrected
     assert verdict.status in ("proved", "not refuted")
@@ -61,7 +61,7 @@ def test_every_repair_stands_where_the_print_falls(outcomes, key):
 
 def test_the_page_has_every_statement_and_every_counterexample(outcomes):
     text = markdown(list(outcomes.values()))
-    for key in ledger():
+    for key in LEDGER:
         assert f"`{key}`" in text
     assert text.count("- Counterexample: ") == len(FALLEN)
     counts = summary(outcomes.values())
@@ -74,6 +74,6 @@ def test_the_documentation_page_agrees_with_the_trial(outcomes):
 
     page = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
     rows = {line.split("`")[-2]: line for line in page.splitlines() if line.startswith("| ") and line.endswith("` |")}
-    assert set(rows) == set(ledger())
+    assert set(rows) == set(LEDGER)
     for key, line in rows.items():
         assert ("**refuted**" in line) == (key in FALLEN)

@@ -178,19 +178,19 @@ def test_bounds_agree_with_the_ledger():
     pytest.importorskip("flint")
     from ravine.claims.law import Law
     from ravine.claims.numbers import Floats
-    from ravine.claims.statements.potential import sharp_visits
-    from ravine.claims.statements.theorems import corrected_count, printed_count
+    from ravine.claims.statements.lemma_11 import sharp_visits
+    from ravine.claims.statements.theorem_03 import corrected_count, printed_count
 
-    at = {"lam": (1.0, 0.7, 0.6), "eta": 0.3, "rho": 0.8}
-    law, other = bounds.spectrum(at["lam"], 0.3, 0.8), Law(at, Floats())
+    at = {"eigenvalues": (1.0, 0.7, 0.6), "eta": 0.3, "rho": 0.8}
+    law, other = bounds.spectrum(at["eigenvalues"], 0.3, 0.8), Law(at, Floats())
     setting = {"radius": 5.0, "density": 0.02, "q": 0.3, "delta": 0.05, "within": 0.03}
     counts = bounds.theorem_3(law, **setting)
-    arguments = (5.0, 0.3, math.log(0.02), 0.05, 0.03)
-    assert counts.printed.total == pytest.approx(printed_count(other, *arguments), rel=1e-12)
+    arguments = {"radius": 5.0, "q": 0.3, "log_density": math.log(0.02), "delta": 0.05, "eps": 0.03}
+    assert counts.printed.total == pytest.approx(printed_count(other, **arguments), rel=1e-12)
     assert bounds.visits(law, 0.2).sharp == pytest.approx(sharp_visits(other, 0.2), rel=1e-12)
     # The ledger's corrected count already has the density's true growth; only its clearance is smaller.
     rest = counts.corrected.total - counts.corrected.terms["clearance"]
-    assert rest < corrected_count(other, *arguments) < counts.corrected.total
+    assert rest < corrected_count(other, **arguments) < counts.corrected.total
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,41 @@ from ravine.claims.samplers import Instance
 
 
 class Law:
-    """λ, η, ρ of an instance, and what Lemma 5 defines of them."""
+    """λ, η, ρ of an instance, and what Sections 4.1 to 4.4 of arXiv:2210.01513 define of them.
+
+    Attributes
+    ----------
+    n
+        The arithmetic.
+    eigenvalues, sharpness, least, size
+        λ₁ ≥ … ≥ λ_d of the Hessian, λ₁, λ_d, d.
+    eta, rho, h, b
+        η, ρ, h = ηλ₁, b = ηρλ₁².
+
+    Examples
+    --------
+    >>> from ravine.claims.numbers import Floats
+    >>> law = Law({"eigenvalues": (1.0, 0.5), "eta": 0.2, "rho": 1.0}, Floats())
+    >>> law
+    Law(λ = 1.0, 0.5; η = 0.2; ρ = 1.0)
+    >>> round(law.beta[0], 4), [round(x, 4) for x in law.step([1.0, 1.0])]
+    (0.1111, [0.6586, 0.8646])
+    """
 
     def __init__(self, at: Instance, n: Numbers) -> None:
         self.n = n
-        self.lam = [n.of(value) for value in at["lam"]]
+        self.eigenvalues = [n.of(value) for value in at["eigenvalues"]]
         self.eta, self.rho = n.of(at["eta"]), n.of(at["rho"])
-        self.top, self.least, self.size = self.lam[0], self.lam[-1], len(self.lam)
-        self.h = self.eta * self.top
-        self.b = self.eta * self.rho * self.top**2
-        self._pull = [self.eta * self.rho * x**2 for x in self.lam]
-        self._keep = [1 - self.eta * x for x in self.lam]
+        self.sharpness, self.least = self.eigenvalues[0], self.eigenvalues[-1]
+        self.size = len(self.eigenvalues)
+        self.h = self.eta * self.sharpness
+        self.b = self.eta * self.rho * self.sharpness**2
+        self._pull = [self.eta * self.rho * x**2 for x in self.eigenvalues]
+        self._keep = [1 - self.eta * x for x in self.eigenvalues]
+
+    def __repr__(self) -> str:
+        spectrum = ", ".join(str(x) for x in self.eigenvalues)
+        return f"Law(λ = {spectrum}; η = {self.eta}; ρ = {self.rho})"
 
     @cached_property
     def gamma(self) -> list[Real]:
@@ -40,17 +64,25 @@ class Law:
     @cached_property
     def mu(self) -> Real:
         """μ = min{ηλ_d, λ₁²/λ₂² − 1} of Lemma 14."""
-        gap = (self.top / self.lam[1]) ** 2 - 1
+        gap = (self.sharpness / self.eigenvalues[1]) ** 2 - 1
         return -self.n.largest([-self.eta * self.least, -gap])
 
     @cached_property
     def steps_lost(self) -> Real:
         """T₁ = 3β₁λ₁³/(ηβ_dλ_d⁴) of Lemma 14."""
-        return 3 * self.beta[0] * self.top**3 / (self.eta * self.beta[-1] * self.least**4)
+        return 3 * self.beta[0] * self.sharpness**3 / (self.eta * self.beta[-1] * self.least**4)
 
     def norm(self, v: Sequence[Real]) -> Real:
         """‖v‖."""
         return norm(self.n, v)
+
+    def gradient(self, w: Sequence[Real]) -> list[Real]:
+        """v = Λw, the gradient at w."""
+        return [x * y for x, y in zip(self.eigenvalues, w, strict=True)]
+
+    def point(self, v: Sequence[Real]) -> list[Real]:
+        """w = Λ⁻¹v, where the gradient is v."""
+        return [x / y for x, y in zip(v, self.eigenvalues, strict=True)]
 
     def factors(self, size: Real) -> list[Real]:
         """1 − ηλᵢ − ηρλᵢ²/‖v‖, what the step multiplies vᵢ by."""
@@ -77,14 +109,15 @@ class Law:
 
     def potential(self, u: Sequence[Real]) -> Real:
         """J(u) = ½ Σ λᵢ²uᵢ²/βᵢ − ‖Λu‖ (Proposition 8)."""
-        v = [x * y for x, y in zip(self.lam, u, strict=True)]
+        v = self.gradient(u)
         return sum((y * y / beta for y, beta in zip(v, self.beta, strict=True)), self.n.of(0)) / 2 - self.norm(v)
 
     def slope(self, u: Sequence[Real]) -> list[Real]:
         """∇J(u) = Cu − Λ²u/‖Λu‖."""
-        size = self.norm([x * y for x, y in zip(self.lam, u, strict=True)])
+        size = self.norm(self.gradient(u))
         return [
-            (2 - self.eta * x) / (self.eta * self.rho) * y - x * x * y / size for x, y in zip(self.lam, u, strict=True)
+            (2 - self.eta * x) / (self.eta * self.rho) * y - x * x * y / size
+            for x, y in zip(self.eigenvalues, u, strict=True)
         ]
 
     def misalignment(self, v: Sequence[Real]) -> Real:
@@ -102,21 +135,6 @@ class Law:
         return sum((x * x for x in v[1:]), self.n.of(0)) / v[0] ** 2
 
 
-def standing(at: Instance, n: Numbers) -> dict[str, Real]:
-    """Section 4's standing hypotheses: λ₁ > λ₂ ≥ … ≥ λ_d > 0, η < 1/(2λ₁), ρ > 0."""
-    hold = convex(at, n)
-    hold["λ₁ > λ₂"] = n.of(at["lam"][0]) - n.of(at["lam"][1]) if len(at["lam"]) > 1 else n.of(1)
-    return hold
-
-
-def convex(at: Instance, n: Numbers) -> dict[str, Real]:
-    """The same without λ₁ > λ₂."""
-    lam = [n.of(value) for value in at["lam"]]
-    ordered = all(at["lam"][i] >= at["lam"][i + 1] for i in range(len(lam) - 1))
-    return {
-        "λ₁ ≥ … ≥ λ_d": n.of(1 if ordered else -1),
-        "λ_d > 0": lam[-1],
-        "η > 0": n.of(at["eta"]),
-        "ρ > 0": n.of(at["rho"]),
-        "ηλ₁ < 1/2": n.of(1) / 2 - n.of(at["eta"]) * lam[0],
-    }
+def vector(at: Instance, n: Numbers, name: str = "v") -> list[Real]:
+    """A tuple of the instance as numbers: v = ∇ℓ(w) unless another is named."""
+    return [n.of(x) for x in at[name]]

@@ -1,128 +1,79 @@
-"""What a statement is: its text, where it should hold, and its claim as a margin that is negative where it fails."""
+"""Every statement of the paper by its key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
-from ravine.claims.numbers import Numbers, Real
-from ravine.claims.samplers import Draw, Instance
+from ravine.claims.statement import Statement
+from ravine.claims.statements import (
+    equations_01_03,
+    figures_1_2,
+    lemma_04,
+    lemma_05,
+    lemma_06,
+    lemma_07,
+    lemma_07_proof,
+    lemma_10,
+    lemma_11,
+    lemma_13,
+    lemma_14,
+    lemma_16,
+    lemma_17,
+    lemma_18,
+    lemma_19,
+    lemma_20,
+    ours,
+    proposition_08,
+    remark_09,
+    section_6,
+    theorem_01,
+    theorem_02,
+    theorem_03,
+    theorem_21,
+)
 
-Margin = Callable[[Instance, Numbers], Real]
-Hypotheses = Callable[[Instance, Numbers], Mapping[str, Real]]
-
-
-class Untested(Exception):  # noqa: N818 (it is an outcome, not an error)
-    """An instance on which a claim says nothing that could be checked within the limits."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One wording of a statement.
-
-    Attributes
-    ----------
-    latex
-        The wording.
-    margin
-        Relative to the statement's own scale: ≥ 0 where it holds, < 0 where it fails, 0 for an identity.
-    also
-        Hypotheses that this wording adds: names and numbers that must be positive.
-    proof
-        Where there is one: carries it out and returns in words what it did; raises `proofs.Unproved`.
-    seeds
-        Instances that the search starts from: edge cases that a random draw would not meet.
-    """
-
-    latex: str
-    margin: Margin
-    also: Hypotheses | None = None
-    proof: Callable[[], str] | None = None
-    seeds: tuple[Instance, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Statement:
-    """A numbered statement on trial.
-
-    Attributes
-    ----------
-    key, title
-        Its name on the command line, and in print.
-    draw
-        Sampler of instances that meet `hypotheses`.
-    hypotheses
-        Names and numbers that must be positive.
-    printed, corrected
-        The claim as the paper prints it (None for ours), and as it holds (None where the print stands).
-    scope
-        What is checked of it, and how, where that is less than the statement says.
-    repair
-        Why the print fails and what mends it, in words.
-    ours
-        Whether the paper leaves it open.
-    exact
-        Whether balls can evaluate it; figures drawn by chance cannot.
-    cost
-        It is tried on so many times fewer instances than asked: for those that simulate long runs.
-    single
-        Whether it is of one run, and there is nothing to search.
-    """
-
-    key: str
-    title: str
-    draw: Callable[[Draw], Instance]
-    hypotheses: Hypotheses
-    printed: Claim | None = None
-    corrected: Claim | None = None
-    scope: str = ""
-    repair: str = ""
-    ours: bool = False
-    exact: bool = True
-    cost: int = 1
-    single: bool = False
+# In the order in which the paper proves them: Theorem 3 before the Theorems 1 and 2 that it is to imply.
+_IN_ORDER = (
+    equations_01_03, lemma_04, lemma_05, lemma_06, lemma_07_proof, lemma_07, proposition_08, remark_09, lemma_10,
+    lemma_11, lemma_13, lemma_14, lemma_16, lemma_17, lemma_18, lemma_19, lemma_20, theorem_03, theorem_01, theorem_02,
+    theorem_21, figures_1_2, section_6, ours,
+)  # fmt: skip
 
 
-@cache
-def ledger() -> dict[str, Statement]:
-    """Every statement by its key, in the order of the paper."""
-    from ravine.claims.statements import (
-        alignment,
-        arrival,
-        descent,
-        drift,
-        ours,
-        potential,
-        properties,
-        section6,
-        theorems,
-    )
+def _by_key(statements: Iterable[Statement]) -> Mapping[str, Statement]:
+    known: dict[str, Statement] = {}
+    for statement in statements:
+        if statement.key in known:
+            raise AssertionError(f"{statement.key} is listed twice")
+        known[statement.key] = statement
+    return MappingProxyType(known)
 
-    statements: dict[str, Statement] = {}
-    for module in (properties, descent, potential, alignment, arrival, theorems, drift, section6, ours):
-        for statement in module.STATEMENTS:
-            if statement.key in statements:
-                raise AssertionError(f"{statement.key} is listed twice")
-            statements[statement.key] = statement
-    return statements
+
+LEDGER: Mapping[str, Statement] = _by_key(statement for module in _IN_ORDER for statement in module.STATEMENTS)
 
 
 def find(names: list[str] | tuple[str, ...]) -> list[Statement]:
     """The statements named; a name stands for its parts too: lemma-5 for lemma-5.1, lemma-5.2, ….
 
+    The numbers are those of arXiv:2210.01513; no names stand for all.
+
     Raises
     ------
     ValueError
         For a name that names none; it lists the known ones.
+
+    Examples
+    --------
+    >>> [statement.title for statement in find(["theorem-1"])]
+    ['Theorem 1', 'Theorem 3 implies Theorem 1']
     """
-    known = ledger()
     if not names:
-        return list(known.values())
-    found: dict[str, Statement] = {}
+        return list(LEDGER.values())
+    found: set[str] = set()
     for name in names:
-        matches = {key: s for key, s in known.items() if key == name or key.startswith(f"{name}.")}
+        matches = {key for key in LEDGER if key == name or key.startswith(f"{name}.")}
         if not matches:
-            raise ValueError(f"no statement is called {name!r}; the known ones are {', '.join(known)}")
+            raise ValueError(f"no statement is called {name!r}; the known ones are {', '.join(LEDGER)}")
         found |= matches
-    return [statement for key, statement in known.items() if key in found]
+    return [statement for key, statement in LEDGER.items() if key in found]

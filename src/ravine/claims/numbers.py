@@ -64,6 +64,11 @@ def plus(n: Numbers, x: Real) -> Real:
     return n.largest([x, n.of(0)])
 
 
+def is_zero(x: Real) -> bool:
+    """Whether x is 0, certainly: a ball that holds more is not."""
+    return bool(x == 0)
+
+
 def norm(n: Numbers, values: Iterable[Real]) -> Real:
     """Euclidean norm."""
     return n.sqrt(sum((x * x for x in values), n.of(0)))

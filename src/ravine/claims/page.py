@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ravine.claims.ledger import Claim, Statement, ledger
-from ravine.claims.trial import Outcome, Verdict
+from ravine.claims.ledger import LEDGER
+from ravine.claims.statement import Claim, Statement
+from ravine.claims.verdicts import StatementOutcome, Verdict
 
 MARKS = {"proved": "proved", "refuted": "**refuted**", "not refuted": "stands", "outside": "outside", "untested": "—"}
 
@@ -20,7 +21,7 @@ def headline(verdict: Verdict | None) -> str:
     return verdict.status
 
 
-def evidence(outcome: Outcome) -> str:
+def evidence(outcome: StatementOutcome) -> str:
     """What the verdicts rest on, one line."""
     parts = []
     for verdict in (outcome.printed, outcome.corrected):
@@ -41,6 +42,11 @@ def evidence(outcome: Outcome) -> str:
     return "; ".join(dict.fromkeys(parts))
 
 
+def title(statement: Statement) -> str:
+    """A statement's title, marked where the paper has no such statement."""
+    return f"{statement.title} (ours)" if statement.ours else statement.title
+
+
 def number(value: float | None) -> str:
     """A margin for print; the rounding of an identity in floats as 0."""
     if value is None:
@@ -50,7 +56,16 @@ def number(value: float | None) -> str:
 
 def shown(instance: Mapping[str, Any] | None) -> str:
     """An instance on one line, in the paper's letters."""
-    letters = {"lam": "λ", "eta": "η", "rho": "ρ", "eps": "ε", "delta": "δ", "beta1": "β₁", "lam1": "λ₁", "lam2": "λ₂"}
+    letters = {
+        "eigenvalues": "λ",
+        "eta": "η",
+        "rho": "ρ",
+        "eps": "ε",
+        "delta": "δ",
+        "beta1": "β₁",
+        "lam1": "λ₁",
+        "lam2": "λ₂",
+    }
     letters |= {"tau": "τ", "alpha": "α", "beta": "β", "kappa": "κ", "step": "ηλ_d", "ratio": "R/(ηρλ₁)", "w": "w₀"}
     return ", ".join(f"{letters.get(name, name)} = {_value(value)}" for name, value in (instance or {}).items())
 
@@ -61,21 +76,31 @@ def _value(value: Any) -> str:
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
-def data(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
+def data(outcomes: Iterable[StatementOutcome]) -> list[dict[str, Any]]:
     """For JSON: each statement's text and verdicts."""
     rows = []
     for outcome in outcomes:
-        statement = ledger()[outcome.key]
-        row: dict[str, Any] = {"key": outcome.key, "title": statement.title, "ours": statement.ours}
-        for name in ("printed", "corrected"):
-            claim: Claim | None = getattr(statement, name)
-            verdict = outcome.as_dict()[name]
-            row[name] = None if claim is None else {"latex": claim.latex, **verdict}
-        rows.append(row | {"scope": statement.scope, "repair": statement.repair})
+        statement = LEDGER[outcome.key]
+        verdicts = outcome.as_dict()
+        rows.append(
+            {
+                "key": outcome.key,
+                "title": statement.title,
+                "ours": statement.ours,
+                "printed": _wording(statement.printed, verdicts["printed"]),
+                "corrected": _wording(statement.corrected, verdicts["corrected"]),
+                "scope": statement.scope,
+                "repair": statement.repair,
+            }
+        )
     return rows
 
 
-def summary(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
+def _wording(claim: Claim | None, verdict: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if claim is None or verdict is None else {"latex": claim.latex, **verdict}
+
+
+def summary(outcomes: Iterable[StatementOutcome]) -> dict[str, dict[str, int]]:
     """How many statements have which verdict, by wording."""
     counts: dict[str, dict[str, int]] = {"printed": {}, "corrected": {}}
     for outcome in outcomes:
@@ -85,23 +110,23 @@ def summary(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
     return counts
 
 
-def markdown(outcomes: list[Outcome]) -> str:
+def markdown(outcomes: list[StatementOutcome]) -> str:
     """The page's generated part: the table, each refuted statement with counterexample and repair, what was checked."""
-    statements = ledger()
     lines = ["| statement | as printed | as corrected | key |", "|---|---|---|---|"]
     for outcome in outcomes:
-        statement = statements[outcome.key]
-        title = f"{statement.title} (ours)" if statement.ours else statement.title
-        lines.append(f"| {title} | {_cell(outcome.printed)} | {_cell(outcome.corrected)} | `{outcome.key}` |")
+        statement = LEDGER[outcome.key]
+        lines.append(
+            f"| {title(statement)} | {_cell(outcome.printed)} | {_cell(outcome.corrected)} | `{outcome.key}` |"
+        )
     refuted = [o for o in outcomes if o.printed is not None and o.printed.status == "refuted"]
     lines += ["", "### Refuted as printed", ""]
     for outcome in refuted:
-        lines += _entry(statements[outcome.key], outcome)
+        lines += _entry(LEDGER[outcome.key], outcome)
     lines += ["### What was checked of the rest", ""]
     for outcome in outcomes:
         if outcome in refuted:
             continue
-        statement = statements[outcome.key]
+        statement = LEDGER[outcome.key]
         claim = statement.printed or statement.corrected
         assert claim is not None
         lines.append(f"- **{statement.title}** (`{outcome.key}`): ${claim.latex}$. {_ended(evidence(outcome))}")
@@ -119,7 +144,7 @@ def _cell(verdict: Verdict | None) -> str:
     return MARKS[verdict.status]
 
 
-def _entry(statement: Statement, outcome: Outcome) -> list[str]:
+def _entry(statement: Statement, outcome: StatementOutcome) -> list[str]:
     assert statement.printed is not None
     assert outcome.printed is not None
     lines = [

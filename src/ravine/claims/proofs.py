@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ravine.claims.numbers import rational
 from ravine.extras import require
 
 
@@ -75,7 +76,5 @@ def positive_on(f: Callable[..., Any], box: Sequence[tuple[Any, Any]], limit: in
 
 
 def _ratio(value: Any) -> tuple[int, int]:
-    from ravine.claims.numbers import rational
-
     exact = rational(value)
     return exact.numerator, exact.denominator

@@ -1,6 +1,6 @@
 """Where admissible instances come from: one sampler a statement, fed by a stream of numbers in [0, 1].
 
-The stream is random for breadth, Hypothesis's for odd shapes, and a point of the unit cube for an optimiser. Numbers
+The stream is random for breadth, Hypothesis's for odd shapes, and a point of the unit cube for an optimizer. Numbers
 are drawn with three digits, so that an instance can be read, and checked by hand.
 """
 
@@ -11,6 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Instance = dict[str, Any]
+
+# A start so far away, and so aligned, that the descent outlasts every count from step 0.
+REMOTE: Instance = {"eigenvalues": (1.0, 0.9), "eta": 0.49, "rho": 1.0, "v": (1e60, 1e42)}
+# Misaligned at T₀ ≈ 400, when the counts of Lemma 14 and (11) have run out.
+REMOTER: Instance = REMOTE | {"v": (1e100, 1e88), "eps": 0.1}
 
 
 def digits(value: float, count: int = 3) -> float:
@@ -23,14 +28,25 @@ class Draw:
 
     Attributes
     ----------
+    given
+        Parameters by name (`eigenvalues`, `eta`, `rho`, `start`, `eps`, …) that no draw changes.
     used
         How many units have been drawn: the dimension of the search cube.
+
+    Examples
+    --------
+    >>> draw = Draw(iter([0.0, 1.0]), {"rho": 2.0})
+    >>> draw.uniform("eta", 0.1, 0.4), draw.log("rho", 0.01, 100), draw
+    (0.1, 2.0, Draw(2 units used; given rho))
     """
 
     def __init__(self, units: Iterator[float], given: Mapping[str, Any] | None = None) -> None:
         self._units = units
         self.given = dict(given or {})
         self.used = 0
+
+    def __repr__(self) -> str:
+        return f"Draw({self.used} units used; given {', '.join(self.given) or 'nothing'})"
 
     def unit(self) -> float:
         """The next number in [0, 1]; 1/2 when the stream has run dry."""
@@ -63,31 +79,34 @@ class Draw:
         return side * digits(low ** (1 - place))
 
 
-def spectrum(
-    draw: Draw, *, most: int = 4, least: int = 2, condition: float = 30.0, ties: bool = False, scale: float = 100.0
-) -> tuple[float, ...]:
-    """Eigenvalues λ₁ > λ₂ ≥ … ≥ λ_d > 0, λ₁/λ_d ≤ `condition`; with `ties`, λ₁ = λ₂ now and then."""
-    size, top = draw.integer("", least, most), draw.log("", 1 / scale, scale)
-    shares = [draw.unit() for _ in range(most - 1)]
+def spectrum(draw: Draw, *, condition: float, ties: bool, scale: float) -> tuple[float, ...]:
+    """Two to four eigenvalues λ₁ > λ₂ ≥ … ≥ λ_d > 0, λ₁/λ_d ≤ `condition`; with `ties`, λ₁ = λ₂ now and then."""
+    size, sharpness = draw.integer("", 2, 4), draw.log("", 1 / scale, scale)
+    shares = [draw.unit() for _ in range(3)]
     tie = ties and draw.unit() < 0.5
-    if "lam" in draw.given:
-        return tuple(draw.given["lam"])
+    if "eigenvalues" in draw.given:
+        return tuple(draw.given["eigenvalues"])
     shrink = sorted(condition ** -(0.002 + 0.998 * share) for share in shares[: size - 1])[::-1]
-    values = [top, *(digits(top * factor, 4) for factor in shrink)]
+    values = [sharpness, *(digits(sharpness * factor, 4) for factor in shrink)]
     if tie and size > 1:
-        values[1] = top
+        values[1] = sharpness
     return tuple(values)
 
 
 def quadratic(
-    draw: Draw, *, step: tuple[float, float] = (0.01, 0.49), scale: float = 100.0, **options: Any
+    draw: Draw,
+    *,
+    step: tuple[float, float] = (0.01, 0.49),
+    condition: float = 30.0,
+    ties: bool = False,
+    scale: float = 100.0,
 ) -> Instance:
     """A quadratic loss and SAM's parameters: λ, η with ηλ₁ in the range `step`, ρ."""
-    lam = spectrum(draw, scale=scale, **options)
+    eigenvalues = spectrum(draw, condition=condition, ties=ties, scale=scale)
     portion = draw.unit()
-    eta = digits((step[0] + (step[1] - step[0]) * portion) / lam[0])
+    eta = digits((step[0] + (step[1] - step[0]) * portion) / eigenvalues[0])
     rho = draw.log("rho", 1 / scale, scale)
-    return {"lam": lam, "eta": float(draw.given.get("eta", eta)), "rho": rho}
+    return {"eigenvalues": eigenvalues, "eta": float(draw.given.get("eta", eta)), "rho": rho}
 
 
 def given_gradient(draw: Draw, at: Instance) -> tuple[float, ...] | None:
@@ -100,15 +119,15 @@ def given_gradient(draw: Draw, at: Instance) -> tuple[float, ...] | None:
     """
     if "start" not in draw.given:
         return None
-    if len(draw.given["start"]) != len(at["lam"]):
+    if len(draw.given["start"]) != len(at["eigenvalues"]):
         raise ValueError(f"start: give {len(at['lam'])} numbers, one for each eigenvalue")
-    return tuple(lam * w for lam, w in zip(at["lam"], draw.given["start"], strict=True))
+    return tuple(x * w for x, w in zip(at["eigenvalues"], draw.given["start"], strict=True))
 
 
 def gradient(draw: Draw, at: Instance, low: float, high: float, *, zeros: bool = False) -> tuple[float, ...]:
     """v = Λw with ‖v‖ about b = ηρλ₁² times a number in [low, high]; with `zeros`, some coordinate 0 at times."""
-    size = len(at["lam"])
-    b = at["eta"] * at["rho"] * at["lam"][0] ** 2
+    size = len(at["eigenvalues"])
+    b = at["eta"] * at["rho"] * at["eigenvalues"][0] ** 2
     length = draw.log("", low, high) * b
     shape = [draw.signed() for _ in range(size)]
     dropped = zeros and size > 1 and draw.unit() < 0.3
@@ -119,3 +138,25 @@ def gradient(draw: Draw, at: Instance, low: float, high: float, *, zeros: bool =
         shape[-1] = 0.0
     whole = math.sqrt(sum(x * x for x in shape))
     return tuple(digits(length * x / whole) for x in shape)
+
+
+def run(draw: Draw) -> Instance:
+    """A quadratic with λ₁ > λ₂ and v, ‖v‖ from b/100 to 100b."""
+    at = quadratic(draw)
+    return at | {"v": gradient(draw, at, 0.01, 100)}
+
+
+def run_with_ties(draw: Draw) -> Instance:
+    """The same with ties and zero coordinates."""
+    at = quadratic(draw, ties=True)
+    return at | {"v": gradient(draw, at, 0.01, 100, zeros=True)}
+
+
+def remote(draw: Draw) -> Instance:
+    """Starts up to 10¹⁰⁰b away, spectra of small condition: there the counts can be simulated to their end."""
+    at = quadratic(draw, step=(0.2, 0.49), condition=1.6)
+    b = at["eta"] * at["rho"] * at["eigenvalues"][0] ** 2
+    length = b * 10 ** digits(draw.pick([0.0, 1.0, 10.0, 100.0]) * draw.unit() - 0.5)
+    shape = [1.0, *(draw.signed(1e-30) for _ in at["eigenvalues"][1:])]
+    size = math.hypot(*shape)
+    return at | {"v": given_gradient(draw, at) or tuple(digits(length * x / size) for x in shape)}

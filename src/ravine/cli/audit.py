@@ -15,6 +15,7 @@ def command(
     statements: Annotated[
         list[str] | None, typer.Argument(help="Their names; none for all. lemma-5 stands for its parts.")
     ] = None,
+    *,
     samples: Annotated[
         int, typer.Option(help="Random instances a statement; those that simulate long runs take fewer.")
     ] = 2000,
@@ -34,14 +35,14 @@ def command(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from ravine.claims import Outcome, find
+    from ravine.claims import StatementOutcome, find
     from ravine.claims import audit as trial
     from ravine.claims import page as printer
 
     chosen = find(statements or [])
     given = _given(quadratic, eta, rho, start, within)
     text = _marked(page) if page is not None else None
-    done: list[Outcome] = []
+    done: list[StatementOutcome] = []
     screen = Console(stderr=True)
     bars = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -51,7 +52,7 @@ def command(
     with bars:
         task = bars.add_task("on trial", total=len(chosen))
 
-        def advance(outcome: Outcome) -> None:
+        def advance(outcome: StatementOutcome) -> None:
             done.append(outcome)
             bars.update(task, advance=1, description=outcome.key)
 
@@ -89,12 +90,12 @@ def _given(
 ) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if quadratic is not None:
-        given["lam"] = numbers("--quadratic", quadratic)
-        if len(given["lam"]) < 2:
+        given["eigenvalues"] = numbers("--quadratic", quadratic)
+        if len(given["eigenvalues"]) < 2:
             raise ValueError("--quadratic: the statements are of at least two eigenvalues")
     if start is not None:
         given["start"] = numbers("--start", start)
-        if len(given["start"]) != len(given.get("lam", ())):
+        if len(given["start"]) != len(given.get("eigenvalues", ())):
             raise ValueError("--start: give --quadratic with as many numbers")
     given |= {name: float(value) for name, value in (("eta", eta), ("rho", rho), ("eps", within)) if value is not None}
     return given
@@ -104,7 +105,7 @@ def _print(outcomes: list[Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ravine.claims import ledger
+    from ravine.claims import LEDGER
     from ravine.claims import page as printer
 
     table = Table(show_lines=False, pad_edge=False)
@@ -118,7 +119,7 @@ def _print(outcomes: list[Any]) -> None:
         return f"[{colour}]{text}[/]" if colour else text
 
     for outcome in outcomes:
-        title = ledger()[outcome.key].title + (" (ours)" if ledger()[outcome.key].ours else "")
+        title = printer.title(LEDGER[outcome.key])
         evidence = printer.evidence(outcome).replace("[", r"\[")
         table.add_row(f"{outcome.key}\n{title}", cell(outcome.printed), cell(outcome.corrected), evidence)
     console = Console()

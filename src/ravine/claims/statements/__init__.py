@@ -1,1 +1,1 @@
-"""The statements, one module for each part of the paper."""
+"""The statements, a file for each number of the paper, or for a tight group of them."""

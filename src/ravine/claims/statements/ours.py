@@ -1,39 +1,42 @@
 # ruff: noqa: E501 (a formula in LaTeX stands on one line)
-"""What the paper leaves open: the exact local rate, every ηλ₁ < 2, the drift's second-order term."""
+"""What the paper leaves open: the exact local rate, every ηλ₁ < 2, the drift's second-order term, Section 6's threshold."""
 
 from __future__ import annotations
 
 from ravine.claims import proofs
-from ravine.claims.law import Law, convex
-from ravine.claims.ledger import Claim, Statement, Untested
-from ravine.claims.numbers import Numbers, Real, norm, smallest
+from ravine.claims.hypotheses import convex
+from ravine.claims.law import Law, vector
+from ravine.claims.numbers import Numbers, Real, is_zero, norm, smallest
+from ravine.claims.runs import LONGEST
 from ravine.claims.samplers import Draw, Instance, digits, gradient, quadratic
-from ravine.claims.statements.descent import LONGEST
-from ravine.claims.statements.drift import Loss, loss
-from ravine.claims.statements.potential import _descends, _descends_proof
-from ravine.claims.statements.properties import vector
-from ravine.claims.statements.section6 import sam
-
-
-def _wide(draw: Draw) -> Instance:
-    at = quadratic(draw, step=(0.05, 1.95), condition=5)
-    return at | {"v": gradient(draw, at, 0.1, 10)}
+from ravine.claims.statement import Claim, Statement, Untested
+from ravine.claims.statements.lemma_10 import descent_margin, descent_proof
+from ravine.claims.statements.section_6 import sam
+from ravine.claims.statements.theorem_21 import PolynomialLoss, polynomial_loss
 
 
 def _below_two(at: Instance, n: Numbers) -> dict[str, Real]:
     law = Law(at, n)
-    hold = convex(at, n)
-    del hold["ηλ₁ < 1/2"]
-    return hold | {"ηλ₁ < 2": 2 - law.h, "λ₁ > λ₂": law.top - law.lam[1]}
+    return _any_step(at, n) | {"ηλ₁ < 2": 2 - law.h, "λ₁ > λ₂": law.sharpness - law.eigenvalues[1]}
+
+
+def _any_step(at: Instance, n: Numbers) -> dict[str, Real]:
+    """`convex` without its bound on η."""
+    return {name: value for name, value in convex(at, n).items() if name != "ηλ₁ < 1/2"}
 
 
 def multipliers(law: Law) -> list[Real]:
     """Of −(step) at β₁e₁: −(1−ηλ₁) along e₁, −(1 − ηλⱼ − (λⱼ/λ₁)²(2−ηλ₁)) along eⱼ; signs dropped by the rate."""
-    across = [1 - law.eta * x - (x / law.top) ** 2 * (2 - law.h) for x in law.lam[1:]]
+    across = [1 - law.eta * x - (x / law.sharpness) ** 2 * (2 - law.h) for x in law.eigenvalues[1:]]
     return [1 - law.h, *across]
 
 
-def _rate(at: Instance, n: Numbers) -> Real:
+def _near_cycle_draw(draw: Draw) -> Instance:
+    at = quadratic(draw, step=(0.1, 1.9), condition=3)
+    return at | {"v": tuple(draw.signed(0.1) for _ in at["eigenvalues"])}
+
+
+def _rate_margin(at: Instance, n: Numbers) -> Real:
     """1 − r > 0, and the multipliers are the step's factors at ‖v‖ = β₁ (along eⱼ), its slope (along e₁)."""
     law = Law(at, n)
     claimed = multipliers(law)
@@ -65,20 +68,29 @@ def _rate_proof() -> str:
     )
 
 
-def _measured_draw(draw: Draw) -> Instance:
-    at = quadratic(draw, step=(0.1, 1.9), condition=3)
-    return at | {"v": tuple(draw.signed(0.1) for _ in at["lam"])}
+OURS_RATE = Statement(
+    key="ours-rate",
+    title="Exact local rate",
+    draw=_near_cycle_draw,
+    hypotheses=_below_two,
+    corrected=Claim(
+        latex=r"r=\max\{|1-\eta\lambda_1|,\max_{j\ge2}|1-\eta\lambda_j-(\lambda_j/\lambda_1)^2(2-\eta\lambda_1)|\}<1",
+        margin=_rate_margin,
+        proof=_rate_proof,
+    ),
+    ours=True,
+)
 
 
-def _measured(at: Instance, n: Numbers) -> Real:
+def _measured_rate_margin(at: Instance, n: Numbers) -> Real:
     """From β₁e₁ plus a millionth of it: the distance after 10 steps, against r¹⁰ with 1e-4 to spare for curvature."""
     law = Law(at, n)
     tiny = n.of(1) / 10**6
     v = [law.beta[0] * (tiny * n.of(x) + (1 if k == 0 else 0)) for k, x in enumerate(at["v"])]
 
     def away(state: list[Real]) -> Real:
-        w = [x / y for x, y in zip(state, law.lam, strict=True)]
-        w[0] = abs(w[0]) - law.beta[0] / law.top
+        w = law.point(state)
+        w[0] = abs(w[0]) - law.beta[0] / law.sharpness
         return norm(n, w)
 
     before = away(v)
@@ -88,56 +100,101 @@ def _measured(at: Instance, n: Numbers) -> Real:
     return rate**10 + n.of(1) / 10**4 - away(v) / before
 
 
-def _converges(at: Instance, n: Numbers) -> Real:
+OURS_RATE_MEASURED = Statement(
+    key="ours-rate-measured",
+    title="Exact local rate, on runs",
+    draw=_near_cycle_draw,
+    hypotheses=_below_two,
+    corrected=Claim(
+        latex=r"\|w_{t+10}\mp c\|\le(r^{10}+10^{-4})\|w_t\mp c\|\text{ near }c", margin=_measured_rate_margin
+    ),
+    scope="from a distance of a millionth of the amplitude or so, in ‖w‖",
+    ours=True,
+    cost=2,
+)
+
+
+def _descent_draw(draw: Draw) -> Instance:
+    at = quadratic(draw, step=(0.1, 6.0), condition=10)
+    return at | {"v": gradient(draw, at, 0.03, 30)}
+
+
+def _descent_hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
+    law = Law(at, n)
+    return _any_step(at, n) | {"no ηλᵢ = 2": smallest(n, [abs(2 - law.eta * x) for x in law.eigenvalues])}
+
+
+OURS_DESCENT = Statement(
+    key="ours-descent",
+    title="J falls for every η",
+    draw=_descent_draw,
+    hypotheses=_descent_hypotheses,
+    corrected=Claim(
+        latex=r"\text{Lemma 10's descent needs no bound on }\eta", margin=descent_margin, proof=descent_proof
+    ),
+    ours=True,
+)
+
+
+def _convergence_draw(draw: Draw) -> Instance:
+    at = quadratic(draw, step=(0.05, 1.95), condition=5)
+    return at | {"v": gradient(draw, at, 0.1, 10)}
+
+
+def _convergence_margin(at: Instance, n: Numbers) -> Real:
     law, v = Law(at, n), vector(at, n)
     goal = law.beta[0] / 1000
     for t in range(LONGEST):
         if n.less(law.distance(v), goal):
             return 1 - n.of(t) / LONGEST
         before, v = v, law.step(v)
-        if bool(v[0] == 0):
+        if is_zero(v[0]):
             raise Untested
         # A step that raises J would refute descent, on which the proof rests.
         if t < 50:
-            u, w = ([x / y for x, y in zip(state, law.lam, strict=True)] for state in (before, v))
+            u, w = (law.point(state) for state in (before, v))
             rise = law.potential(w) - law.potential(u)
             if n.less(law.beta[0] / 10**9, rise):
                 return -rise / law.beta[0]
     raise Untested
 
 
-def _any_step_draw(draw: Draw) -> Instance:
-    at = quadratic(draw, step=(0.1, 6.0), condition=10)
-    return at | {"v": gradient(draw, at, 0.03, 30)}
-
-
-def _any_step(at: Instance, n: Numbers) -> dict[str, Real]:
-    law = Law(at, n)
-    hold = convex(at, n)
-    del hold["ηλ₁ < 1/2"]
-    return hold | {"no ηλᵢ = 2": smallest(n, [abs(2 - law.eta * x) for x in law.lam])}
-
-
-def _drift(at: Instance, n: Numbers) -> Real:
-    """Halving ρ from ρ/100: the remainder past the second-order term falls by nearly 8."""
-    small = at | {"rho": digits(at["rho"] / 100)}
-    half = at | {"rho": small["rho"] / 2}
-    first, second = Loss(small, n), Loss(half, n)
-    # Relative to the drift itself the remainder must be O(ρ); the printed law leaves a constant there.
-    scale = first.eta * first.rho**2 * first.lipschitz2
-    return (first.remainder(True) / 4 - second.remainder(True)) / scale
+OURS_CONVERGENCE = Statement(
+    key="ours-convergence",
+    title="Convergence for ηλ₁ < 2",
+    draw=_convergence_draw,
+    hypotheses=lambda at, n: _below_two(at, n) | {"v_1 ≠ 0": abs(n.of(at["v"][0]))},
+    corrected=Claim(
+        latex=r"0<\eta\lambda_1<2\Rightarrow w_t\to\pm\tfrac{\eta\rho\lambda_1}{2-\eta\lambda_1}e_1\text{ from almost every }w_0",
+        margin=_convergence_margin,
+    ),
+    scope=f"single starts, until within a thousandth of the cycle's width, in at most {LONGEST} steps; J must not rise in the "
+    "first 50. `ravine certify` proves it for a given start",
+    ours=True,
+    cost=8,
+)
 
 
 def _drift_hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
-    this = Loss(at, n)
+    this = PolynomialLoss(at, n)
     return {
-        "λ₁ > λ₂": this.top - this.second,
+        "λ₁ > λ₂": this.sharpness - this.second,
         "η > 0": this.eta,
         "ρ > 0": this.rho,
         "ηλ₁ < 2": 2 - this.h,
         "Bηρ ≤ 1": 1 - this.lipschitz3 * this.eta * this.rho,
-        "ρL < λ₁": this.top - this.rho * this.lipschitz2,
+        "ρL < λ₁": this.sharpness - this.rho * this.lipschitz2,
     }
+
+
+def _drift_margin(at: Instance, n: Numbers) -> Real:
+    """Halving ρ from ρ/100: the remainder past the second-order term falls by nearly 8."""
+    small = at | {"rho": digits(at["rho"] / 100)}
+    half = at | {"rho": small["rho"] / 2}
+    first, second = PolynomialLoss(small, n), PolynomialLoss(half, n)
+    # Relative to the drift itself the remainder must be O(ρ); the printed law leaves a constant there.
+    scale = first.eta * first.rho**2 * first.lipschitz2
+    return (first.remainder / 4 - second.remainder) / scale
 
 
 def _drift_proof() -> str:
@@ -167,12 +224,28 @@ def _drift_proof() -> str:
     return proofs.identities(*pairs) + ": the coefficients of ρ and ρ² on every such loss"
 
 
-def _axis_draw(draw: Draw) -> Instance:
+OURS_DRIFT = Statement(
+    key="ours-drift",
+    title="The drift's second-order term",
+    draw=polynomial_loss,
+    hypotheses=_drift_hypotheses,
+    corrected=Claim(
+        latex=r"w_{t+1}-w_t=-2s\varepsilon-\tfrac{2\eta\rho^2}{(2-\eta\lambda_1)^2}\nabla\lambda_1-\tfrac{\eta^2\rho^2}{2(2-\eta\lambda_1)}HP\nabla\lambda_1+O(\rho^3)",
+        margin=_drift_margin,
+        proof=_drift_proof,
+    ),
+    scope="on two-dimensional polynomial losses: the coefficient of ρ² by SymPy; on instances, that halving ρ divides the "
+    "rest by more than 4. With an explicit remainder: theorem-21.1 as corrected",
+    ours=True,
+)
+
+
+def _threshold_draw(draw: Draw) -> Instance:
     eta = draw.uniform("eta", 0.02, 0.9)
     return {"eta": eta, "rho": float(draw.given.get("rho", digits((1 - eta) * draw.log("", 0.05, 3))))}
 
 
-def _axis(at: Instance, n: Numbers) -> dict[str, Real]:
+def _threshold_hypotheses(at: Instance, n: Numbers) -> dict[str, Real]:
     eta, rho = n.of(at["eta"]), n.of(at["rho"])
     half = eta * rho / (1 - eta)
     return {
@@ -184,7 +257,7 @@ def _axis(at: Instance, n: Numbers) -> dict[str, Real]:
     }
 
 
-def _threshold(at: Instance, n: Numbers) -> Real:
+def _threshold_margin(at: Instance, n: Numbers) -> Real:
     """The multiplier of w₂ per step at the axis's cycle, by its formula and by a step from w₂ = 10⁻⁸; and its side of 1."""
     eta, rho = n.of(at["eta"]), n.of(at["rho"])
     half, near = eta * rho / (1 - eta), n.of(1) / 10**8
@@ -220,78 +293,19 @@ def _threshold_proof() -> str:
     return text + ": above 1 iff ρ > 1 − η where climb > 0; and above 0 below the threshold, as η·climb ≤ (1+η)/2 < 1"
 
 
-STATEMENTS = (
-    Statement(
-        key="ours-rate",
-        title="Exact local rate",
-        draw=_measured_draw,
-        hypotheses=_below_two,
-        corrected=Claim(
-            latex=r"r=\max\{|1-\eta\lambda_1|,\max_{j\ge2}|1-\eta\lambda_j-(\lambda_j/\lambda_1)^2(2-\eta\lambda_1)|\}<1",
-            margin=_rate,
-            proof=_rate_proof,
-        ),
-        ours=True,
+OURS_THRESHOLD = Statement(
+    key="ours-threshold",
+    title="Section 6's threshold",
+    draw=_threshold_draw,
+    hypotheses=_threshold_hypotheses,
+    corrected=Claim(
+        latex=r"\text{the 2-cycle }(\pm\tfrac{\eta\rho}{1-\eta},0)\text{ attracts along }w_2\iff\rho<1-\eta",
+        margin=_threshold_margin,
+        proof=_threshold_proof,
     ),
-    Statement(
-        key="ours-rate-measured",
-        title="Exact local rate, on runs",
-        draw=_measured_draw,
-        hypotheses=_below_two,
-        corrected=Claim(latex=r"\|w_{t+10}\mp c\|\le(r^{10}+10^{-4})\|w_t\mp c\|\text{ near }c", margin=_measured),
-        scope="from a distance of a millionth of the amplitude or so, in ‖w‖",
-        ours=True,
-        cost=2,
-    ),
-    Statement(
-        key="ours-descent",
-        title="J falls for every η",
-        draw=_any_step_draw,
-        hypotheses=_any_step,
-        corrected=Claim(
-            latex=r"\text{Lemma 10's descent needs no bound on }\eta", margin=_descends, proof=_descends_proof
-        ),
-        ours=True,
-    ),
-    Statement(
-        key="ours-convergence",
-        title="Convergence for ηλ₁ < 2",
-        draw=_wide,
-        hypotheses=lambda at, n: _below_two(at, n) | {"v_1 ≠ 0": abs(n.of(at["v"][0]))},
-        corrected=Claim(
-            latex=r"0<\eta\lambda_1<2\Rightarrow w_t\to\pm\tfrac{\eta\rho\lambda_1}{2-\eta\lambda_1}e_1\text{ from almost every }w_0",
-            margin=_converges,
-        ),
-        scope=f"single starts, until within a thousandth of the cycle's width, in at most {LONGEST} steps; J must not rise in the "
-        "first 50. `ravine certify` proves it for a given start",
-        ours=True,
-        cost=8,
-    ),
-    Statement(
-        key="ours-drift",
-        title="The drift's second-order term",
-        draw=loss,
-        hypotheses=_drift_hypotheses,
-        corrected=Claim(
-            latex=r"w_{t+1}-w_t=-2s\varepsilon-\tfrac{2\eta\rho^2}{(2-\eta\lambda_1)^2}\nabla\lambda_1-\tfrac{\eta^2\rho^2}{2(2-\eta\lambda_1)}HP\nabla\lambda_1+O(\rho^3)",
-            margin=_drift,
-            proof=_drift_proof,
-        ),
-        scope="on two-dimensional polynomial losses: the coefficient of ρ² by SymPy; on instances, that halving ρ divides the "
-        "rest by more than 4. With an explicit remainder: theorem-21.1 as corrected",
-        ours=True,
-    ),
-    Statement(
-        key="ours-threshold",
-        title="Section 6's threshold",
-        draw=_axis_draw,
-        hypotheses=_axis,
-        corrected=Claim(
-            latex=r"\text{the 2-cycle }(\pm\tfrac{\eta\rho}{1-\eta},0)\text{ attracts along }w_2\iff\rho<1-\eta",
-            margin=_threshold,
-            proof=_threshold_proof,
-        ),
-        scope="the multiplier of w₂ on Section 6's loss, by its formula and by a step from w₂ = 10⁻⁸",
-        ours=True,
-    ),
+    scope="the multiplier of w₂ on Section 6's loss, by its formula and by a step from w₂ = 10⁻⁸",
+    ours=True,
 )
+
+
+STATEMENTS = (OURS_RATE, OURS_RATE_MEASURED, OURS_DESCENT, OURS_CONVERGENCE, OURS_DRIFT, OURS_THRESHOLD)
