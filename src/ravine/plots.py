@@ -122,7 +122,7 @@ def figure_of(run: xr.Dataset, objective: Objective) -> Figure:
     return figure
 
 
-def forecast_figure(run: xr.Dataset, horizon: int, eta: float) -> Figure:
+def forecast_figure(run: xr.Dataset, horizon: int, eta: float, momentum: float = 0.0) -> Figure:
     """‖∇ℓ‖, loss and λ_max as predicted, against the step; shaded past the horizon, where it is not valid."""
     figure = new_figure(10, 3.2)
     axes = figure.subplots(1, 3)
@@ -135,28 +135,30 @@ def forecast_figure(run: xr.Dataset, horizon: int, eta: float) -> Figure:
             ax.axvspan(horizon, last, color="#eeeeee", zorder=0, label="past the horizon")
         ax.set(xlabel="step", title=title)
     low, high = axes[2].get_ylim()
-    if 2 / eta <= high + 3 * max(high - low, high / 3):
-        axes[2].axhline(2 / eta, color="black", linewidth=0.9, linestyle="--", label="2/η")
+    edge, name = 2 * (1 + momentum) / eta, "2(1+m)/η" if momentum > 0 else "2/η"
+    if edge <= high + 3 * max(high - low, high / 3):
+        axes[2].axhline(edge, color="black", linewidth=0.9, linestyle="--", label=name)
     else:
         # On the axis it would press the curve flat.
-        axes[2].plot([], [], color="black", linewidth=0.9, linestyle="--", label=f"2/η = {2 / eta:.3g}, far above")
+        axes[2].plot([], [], color="black", linewidth=0.9, linestyle="--", label=f"{name} = {edge:.3g}, far above")
     axes[2].legend(fontsize=8)
     return figure
 
 
 def follow_figure(run: xr.Dataset) -> Figure:
-    """A followed run in the field's form: λ_max with 2/η and SAM-edge; alignments; loss and ‖∇ℓ‖; the spectrum."""
+    """A followed run in the field's form: λ_max with both edges; alignments; loss and ‖∇ℓ‖; the spectrum."""
     figure = new_figure(10, 6.4)
     sharp, aligned, loss, fall = figure.subplots(2, 2).flat
     step = run["step"].values
     sharp.plot(step, run["eigenvalues"].isel(pair=0), "o-", color=BLUE, markersize=3, linewidth=0.8, label="λ_max")
-    sharp.plot(step, run["gd_edge"], color="black", linewidth=0.9, linestyle="--", label="2/η")
+    edge = "2(1+m)/η" if (run["momentum"] > 0).any() else "2/η"
+    sharp.plot(step, run["gd_edge"], color="black", linewidth=0.9, linestyle="--", label=edge)
     if np.isfinite(run["sam_edge"]).any():
         sharp.plot(step, run["sam_edge"], color=VERMILION, linewidth=0.9, linestyle=":", label="SAM-edge")
     sharp.set(xlabel="step", ylabel="curvature", title="sharpness and edges")
     aligned.plot(step, run["gradient_alignment"], "o-", color=BLUE, markersize=3, linewidth=0.8, label="gradient")
     aligned.plot(step, run["alignment"], "s-", color=GREEN, markersize=3, linewidth=0.8, label="last step")
-    aligned.set(xlabel="step", ylabel="|cos| with e₁", title="gradient_alignment", ylim=(-0.03, 1.03))
+    aligned.set(xlabel="step", ylabel="|cos| with e₁", title="alignment", ylim=(-0.03, 1.03))
     loss.plot(step, run["loss"], color=BLUE, linewidth=1, label="loss")
     loss.plot(step, run["grad_norm"], color=ORANGE, linewidth=1, linestyle="--", label="gradient norm")
     if float(run["loss"].min()) > 0 and float(run["grad_norm"].min()) > 0:

@@ -48,7 +48,7 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
         from ravine import plots
 
         with plots.style():
-            plots.save(plots.forecast_figure(seen.run, seen.horizon, eta), plot, force=force)
+            plots.save(plots.forecast_figure(seen.run, seen.horizon, eta, momentum), plot, force=force)
     if as_json:
         typer.echo(json.dumps(_record(seen, problem), allow_nan=False))
         return
