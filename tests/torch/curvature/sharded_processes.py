@@ -95,8 +95,8 @@ def training(rank: int) -> dict[str, Any]:
     return seen
 
 
-def kinds(rank: int) -> dict[str, Any]:
-    """The gradient, whatever way of FSDP2."""
+def ways() -> dict[str, Callable[[], Any]]:
+    """Every way of FSDP2, as functions that make the model."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy
     from torch.distributed.tensor import Shard
@@ -123,7 +123,7 @@ def kinds(rank: int) -> dict[str, Any]:
             net[k] = Recomputed(net[k])
         return fully(net)
 
-    ways: dict[str, Callable[[], Any]] = {
+    return {
         "activations recomputed": recomputed,
         "kept whole after forward": lambda: fully(model(), reshard_after_forward=False),
         "resharded after forward": lambda: fully(model(), reshard_after_forward=True),
@@ -138,8 +138,12 @@ def kinds(rank: int) -> dict[str, Any]:
             model(), mp_policy=MixedPrecisionPolicy(param_dtype=torch.float64, reduce_dtype=torch.float64)
         ),
     }
+
+
+def kinds(rank: int) -> dict[str, Any]:
+    """The gradient, whatever way of FSDP2."""
     seen = {}
-    for name, make in ways.items():
+    for name, make in ways().items():
         net = make()
         before = mine(net)
         probe = Probe(net, squares, data()[rank], distributed=True)

@@ -78,7 +78,7 @@ def test_frozen_parameters_buffers_and_nested_batches_are_measured_in_float64_to
     model.eval()
     nested = [{"data": {"x": x}, "y": y} for x, y in held]
     probe = Probe(model, loss, nested)
-    in_double = probe.objective.losses.within(DoublePrecision)
+    in_double = probe.objective.with_graph().within(DoublePrecision)
     wide = product_in_double(in_double, probe.objective.start, torch.ones(probe.objective.dimension))
     exact = Probe(copy.deepcopy(model).double(), OWN["softmax"], in_float64(held)).objective
     true = exact.hvp(exact.start, torch.ones(exact.dimension))

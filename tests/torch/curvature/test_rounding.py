@@ -84,7 +84,7 @@ def test_every_batch_and_every_point_has_its_own() -> None:
 
     model, held = trained("transformer", OWN["softmax"], 0)
     mixed = [(*held[0], False), (*held[1], True)]
-    losses = Probe(model, loss, mixed).objective.losses
+    losses = Probe(model, loss, mixed).objective.with_graph()
     leaves = losses.coordinates.leaves(losses.coordinates.start)
     named = [doubtful_operations(losses.loss_at(leaves, k)) for k in (0, 1)]
     assert named == [[], ["log", "softmax"]]
@@ -139,7 +139,7 @@ def test_a_batch_of_another_kind_is_measured_in_float64() -> None:
     strange = [UserDict(x=x, y=y) for x, y in held]
     probe = Probe(model, loss, strange, size=lambda batch: len(batch["y"]))
     top = probe.eigenpairs(1, 1e-6)
-    in_double = probe.objective.losses.within(DoublePrecision)
+    in_double = probe.objective.with_graph().within(DoublePrecision)
     assert in_double.loss(probe.objective.start.double(), 0).dtype == torch.float64
     assert (both(model, OWN["softmax"], held).true(top) <= top.residuals).all()
 

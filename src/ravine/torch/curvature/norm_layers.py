@@ -34,24 +34,38 @@ def elementary_norms(batchnorm: BatchNormMode | None) -> Substitutes:
     }
 
 
+# What torch's functions take after the input and the running statistics, in this order.
+_BATCH_NORM = ("weight", "bias", "training", "momentum", "eps")
+_INSTANCE_NORM = ("weight", "bias", "use_input_stats", "momentum", "eps")
+
+
 def _batch_norm(
-    mode: BatchNormMode | None,
-    x: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
+    mode: BatchNormMode | None, x: Tensor, running_mean: Any, running_var: Any, *more: Any, **named: Any
 ) -> Tensor:
-    batch = training if mode is None else mode == "batch"
-    shape = (1, -1, *(1 for _ in x.shape[2:]))
-    if batch or running_mean is None or running_var is None:
-        y = _standardized(x, [axis for axis in range(x.ndim) if axis != 1], eps)
-    else:
+    given = dict(zip(_BATCH_NORM, more, strict=False)) | named
+    batch = given.get("training", False) if mode is None else mode == "batch"
+    if running_mean is None or running_var is None:
+        batch = True
+    over = [axis for axis in range(x.ndim) if axis != 1] if batch else None
+    return _channel_norm(x, running_mean, running_var, over, given)
+
+
+def _instance_norm(x: Tensor, running_mean: Any = None, running_var: Any = None, *more: Any, **named: Any) -> Tensor:
+    given = dict(zip(_INSTANCE_NORM, more, strict=False)) | named
+    over = list(range(2, x.ndim)) if given.get("use_input_stats", True) else None
+    return _channel_norm(x, running_mean, running_var, over, given)
+
+
+def _channel_norm(
+    x: Tensor, running_mean: Any, running_var: Any, over: list[int] | None, given: dict[str, Any]
+) -> Tensor:
+    """Each channel normalized over some axes, or by the running statistics."""
+    shape, eps = (1, -1, *(1 for _ in x.shape[2:])), given.get("eps", 1e-5)
+    if over is None:
         y = (x - running_mean.view(shape)) * torch.rsqrt(running_var.view(shape) + eps)
-    return _affine(y, weight, bias, shape)
+    else:
+        y = _standardized(x, over, eps)
+    return _affine(y, given.get("weight"), given.get("bias"), shape)
 
 
 def _standardized(x: Tensor, over: list[int], eps: float) -> Tensor:
@@ -74,21 +88,3 @@ def _layer_norm(x: Tensor, normalized_shape: Any, weight: Any = None, bias: Any 
 def _fused_layer_norm(*args: Any, **kwargs: Any) -> Tensor:
     # Past these comes a switch of cuDNN.
     return _layer_norm(*args[:5], **kwargs)
-
-
-def _instance_norm(
-    x: Tensor,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    shape = (1, -1, *(1 for _ in x.shape[2:]))
-    if use_input_stats:
-        y = _standardized(x, list(range(2, x.ndim)), eps)
-    else:
-        y = (x - running_mean.view(shape)) * torch.rsqrt(running_var.view(shape) + eps)
-    return _affine(y, weight, bias, shape)

@@ -135,7 +135,7 @@ class ProbedNetwork(Objective):
     def single_product(self, w: Tensor, u: Tensor) -> Tensor:
         """∇²ℓ(w)u at a point that is not returned to, exact: no graph is kept for it."""
         self.spent.products += 1
-        return self._processes.mean(DoubleBackward(self._with_graph()).product(w, u))
+        return self._processes.mean(DoubleBackward(self.with_graph()).product(w, u))
 
     def gauss_newton_product(self, w: Any, u: Any) -> Tensor:
         """Gu, G the Gauss–Newton part of the Hessian at w; see `ravine.torch.curvature.gauss_newton`.
@@ -147,7 +147,7 @@ class ProbedNetwork(Objective):
             and under FSDP.
         """
         vector = self.losses.coordinates.vector
-        return self._processes.mean(gauss_newton_product(self._with_graph(), vector(w), vector(u)))
+        return self._processes.mean(gauss_newton_product(self.with_graph(), vector(w), vector(u)))
 
     def third(self, w: Any, u: Any) -> Tensor:
         return (self.third_exact(w, u) if self.has_graph else self.third_difference(w, u)).value
@@ -162,7 +162,7 @@ class ProbedNetwork(Objective):
             is suspected; where products are differences; and under FSDP.
         """
         vector = self.losses.coordinates.vector
-        self._with_graph()
+        self.with_graph()
         if isinstance(self._way(), Differences):
             raise ValueError(
                 f"third derivative: products are differences of gradients here ({self.choice.reason}); "
@@ -207,13 +207,25 @@ class ProbedNetwork(Objective):
         """The way of products, chosen when first needed."""
         return self._choice().choice
 
+    def with_graph(self) -> MeanLoss:
+        """The losses, through which autograd goes.
+
+        Raises
+        ------
+        ValueError
+            Under FSDP.
+        """
+        if not isinstance(self.losses, MeanLoss):
+            raise ValueError(f"model: {NOT_EXACT}")
+        return self.losses
+
     def graphs(self, w: Tensor) -> Iterable[Graph]:
         """The gradient at w with its graph, one a batch of this process: those kept, or made one by one."""
         way = self._way()
         if isinstance(way, RetainedGraph):
             return way.graphs(w)
         self.release()
-        return self._with_graph().graphs(w)
+        return self.with_graph().graphs(w)
 
     def over_processes(self, own: Tensor) -> Tensor:
         """The mean over every process's samples, from that over one's own."""
@@ -223,11 +235,6 @@ class ProbedNetwork(Objective):
         """Let go of the retained graphs, and of what was made with them."""
         self._kept.release()
         self._made = []
-
-    def _with_graph(self) -> MeanLoss:
-        if not isinstance(self.losses, MeanLoss):
-            raise ValueError(f"model: {NOT_EXACT}")
-        return self.losses
 
     def _way(self) -> HessianProduct:
         self._refresh()
@@ -243,7 +250,7 @@ class ProbedNetwork(Objective):
     def _largest_logit(self, w: Tensor) -> float:
         if self._lossy:
             return math.inf
-        return 0.0 if w.dtype == torch.float64 else largest_logit_at(self._with_graph(), w)
+        return 0.0 if w.dtype == torch.float64 else largest_logit_at(self.with_graph(), w)
 
     def _refresh(self) -> None:
         """Let go of what was made in other modes of the modules, or with buffers that have changed since."""
