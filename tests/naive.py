@@ -10,7 +10,7 @@ Gradient = Callable[[np.ndarray], np.ndarray]
 
 
 def step(rule: str, grad: Gradient, w: np.ndarray, eta: float, rho: float = 0.0) -> np.ndarray:
-    """One step of equation (2), of gradient descent, or of SAM without normalisation."""
+    """One step of equation (2), of gradient descent, or of SAM without normalization."""
     g = grad(w)
     norm = np.linalg.norm(g)
     if rule == "sam" and norm > 0:
@@ -26,6 +26,7 @@ def run(
     w: np.ndarray,
     steps: int,
     eta: float,
+    *,
     rho: float = 0.0,
     momentum: float = 0.0,
     noise: np.ndarray | None = None,

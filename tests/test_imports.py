@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOMS = {
+    "arrays": set(),
     "extras": set(),
     "files": set(),
     "version": set(),
@@ -19,12 +20,12 @@ ROOMS = {
     "methods": set(),
     "kernels": {"generated", "objectives"},
     "schema": {"files", "methods", "version"},
-    "simulate": {"kernels", "methods", "objectives", "schema"},
-    "spectrum": {"objectives"},
-    "observations": {"objectives", "spectrum", "theory"},
-    "forecasts": {"methods", "objectives", "spectrum", "theory"},
+    "simulate": {"arrays", "kernels", "methods", "objectives", "schema"},
+    "spectrum": {"arrays", "objectives"},
+    "observations": {"arrays", "objectives", "spectrum", "theory"},
+    "forecasts": {"arrays", "methods", "objectives", "spectrum", "theory"},
     "plots": {"extras", "files", "objectives", "schema"},
-    "torch": {"extras", "files", "forecasts", "methods", "objectives", "observations", "spectrum", "theory"},
+    "torch": {"arrays", "extras", "files", "forecasts", "methods", "objectives", "observations", "spectrum", "theory"},
     "experiments": {
         "extras", "forecasts", "methods", "objectives", "observations", "plots", "simulate", "spectrum", "theory",
         "torch",

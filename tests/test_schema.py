@@ -74,11 +74,3 @@ def test_what_is_no_run_is_refused(tmp_path: Path, run: xr.Dataset) -> None:
     run.drop_vars("loss").to_netcdf(tmp_path / "part.nc", engine="h5netcdf")
     with pytest.raises(ValueError, match="lacks loss"):
         rv.load(tmp_path / "part.nc")
-
-
-def test_public_names_exist() -> None:
-    for name in rv.__all__:
-        assert getattr(rv, name) is not None
-    assert dir(rv) == sorted(rv.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = rv.nothing

@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ravine import schema, theory, torch
+    from ravine import certify, claims, observations, plots, schema, spectrum, theory, torch
+    from ravine.forecasts import Forecast, forecast
     from ravine.methods import GD, SAM, SGD, USAM, Method
     from ravine.objectives import FormulaError, Objective, expression, quadratic, section_6
     from ravine.schema import Status, load, save, statuses
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from ravine.version import __version__
 
 _HOMES = {
+    "Forecast": "forecasts",
+    "forecast": "forecasts",
     "GD": "methods",
     "SAM": "methods",
     "SGD": "methods",
@@ -35,25 +38,32 @@ _HOMES = {
     "trajectory": "simulate",
     "__version__": "version",
 }
-_ROOMS = ("schema", "theory", "torch")
+_ROOMS = ("certify", "claims", "observations", "plots", "schema", "spectrum", "theory", "torch")
 
 __all__ = [
     "GD",
     "SAM",
     "SGD",
     "USAM",
+    "Forecast",
     "FormulaError",
     "Method",
     "Objective",
     "Status",
     "__version__",
+    "certify",
+    "claims",
     "ensemble",
     "expression",
+    "forecast",
     "load",
+    "observations",
+    "plots",
     "quadratic",
     "save",
     "schema",
     "section_6",
+    "spectrum",
     "statuses",
     "theory",
     "torch",

@@ -7,7 +7,14 @@ from types import ModuleType
 
 
 class MissingExtra(ImportError):  # noqa: N818 (it names what is missing, as ImportError does)
-    """A part of the library whose optional dependency is not installed."""
+    """A part of the library whose optional dependency is not installed.
+
+    Examples
+    --------
+    >>> require("a_missing_library", "report")
+    Traceback (most recent call last):
+    ravine.extras.MissingExtra: this needs a_missing_library, of the extra 'report': pip install 'ravine[report]'
+    """
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -42,6 +42,13 @@ class Method(ABC):
         Step size η > 0, in units of 1/λ.
     momentum
         Heavy-ball coefficient m in [0, 1).
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> rule = rv.SAM(eta=0.1, rho=0.05, momentum=0.9)
+    >>> rule, isinstance(rule, rv.Method)
+    (SAM(eta=0.1, momentum=0.9, rho=0.05), True)
     """
 
     name: ClassVar[str]
@@ -79,7 +86,15 @@ class Method(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class GD(Method):
-    """Gradient descent, w ← w − η∇ℓ(w)."""
+    """Gradient descent, w ← w − η∇ℓ(w).
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> run = rv.trajectory(rv.quadratic([1.0]), rv.GD(eta=0.5), start=[1.0], steps=3)
+    >>> run["w"].values.ravel().tolist()
+    [1.0, 0.5, 0.25, 0.125]
+    """
 
     name: ClassVar[str] = "gd"
 
@@ -89,12 +104,19 @@ class GD(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(Method):
-    """Gradient descent with noise, w ← w − η(∇ℓ(w) + σξ), ξ ~ 𝒩(0, I): the paper's Figure 5.
+    """Gradient descent with noise, w ← w − η(∇ℓ(w) + σξ), ξ ~ 𝒩(0, I): Figure 5 of arXiv 2210.01513.
 
     Attributes
     ----------
     sigma
         The noise's scale σ ≥ 0, in units of the gradient.
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> run = rv.trajectory(rv.quadratic([1.0]), rv.SGD(eta=0.5, sigma=0.1), start=[1.0], steps=3, seed=1)
+    >>> run["sigma"].values
+    array([0.1])
     """
 
     name: ClassVar[str] = "sgd"
@@ -110,15 +132,22 @@ class SGD(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class SAM(Method):
-    """Sharpness-aware minimization, w ← w − η∇ℓ(w + ρ∇ℓ(w)/‖∇ℓ(w)‖): the paper's equation (2).
+    """Sharpness-aware minimization, w ← w − η∇ℓ(w + ρ∇ℓ(w)/‖∇ℓ(w)‖).
 
-    At ∇ℓ(w) = 0 the rule is undefined; the iterate then stays where it is, and the Run says so. ρ = 0 is
-    gradient descent.
+    Foret et al. 2021 (arXiv 2010.01412); equation (2) of arXiv 2210.01513. At ∇ℓ(w) = 0 the rule is undefined;
+    the iterate then stays where it is, and the Run says so. ρ = 0 is gradient descent.
 
     Attributes
     ----------
     rho
         The neighbourhood's radius ρ ≥ 0, in units of ‖w‖.
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> run = rv.trajectory(rv.quadratic([1.0]), rv.SAM(eta=0.2, rho=1.0), start=[1.0], steps=100)
+    >>> abs(run["w"].values[0, -2:, 0]).round(6)  # it bounces at ηρ/(2−η)
+    array([0.111111, 0.111111])
     """
 
     name: ClassVar[str] = "sam"
@@ -136,12 +165,21 @@ class SAM(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class USAM(Method):
-    """SAM without normalisation, w ← w − η∇ℓ(w + ρ∇ℓ(w)).
+    """SAM without normalization, w ← w − η∇ℓ(w + ρ∇ℓ(w)).
+
+    Andriushchenko and Flammarion 2022 (arXiv 2206.06232).
 
     Attributes
     ----------
     rho
         The ascent's step ρ ≥ 0, in units of 1/λ.
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> run = rv.trajectory(rv.quadratic([1.0]), rv.USAM(eta=0.2, rho=1.0), start=[1.0], steps=2)
+    >>> run["w"].values.ravel().round(12).tolist()  # by a factor 1 − ηλ(1 + ρλ) a step
+    [1.0, 0.6, 0.36]
     """
 
     name: ClassVar[str] = "usam"

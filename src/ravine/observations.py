@@ -1,4 +1,4 @@
-"""What curvature and theory say of a Run: its bounce, and the sharpness along it."""
+"""What curvature and theory say of a Run: its bounce, the sharpness along it, and where its centre drifts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from array_api_compat import to_device
 
 from ravine import theory
+from ravine.arrays import as_numpy
 from ravine.objectives import Objective
 from ravine.spectrum import Measure, eigenpairs, spectral_measure
 
@@ -18,9 +18,11 @@ FLAT = 1e-4
 """A direction is flat if its curvature is below this fraction of λ₁."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Drift:
-    """How the centre of SAM's bounce moves from a minimum, as the theory has it (Theorem 21 with its corrections).
+    """How the centre of SAM's bounce moves from a minimum: Theorem 21 of arXiv 2210.01513 with its corrections.
+
+    Valid while what it predicts is small: the change of λ₁ against λ₁ itself and against λ₁ − λ₂.
 
     Attributes
     ----------
@@ -34,6 +36,21 @@ class Drift:
         What it is for: the number of steps, η, ρ, λ₁.
     measure
         The spectral measure of P∇λ₁ that it was computed from; its `products` is what it cost.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ravine as rv
+    >>> loss, w = rv.expression("w1**2/(1+w2**2/2) + w3**2/8"), np.array([0.0, 1.0, 0.0])
+    >>> pairs = rv.spectrum.eigenpairs(loss, w)
+    >>> seen = rv.observations.drift(
+    ...     loss, w, eigenvector=pairs.vectors[0], sharpness_gradient=loss.third(w, pairs.vectors[0]),
+    ...     sharpness=pairs.values[0], eta=0.3, rho=0.05, steps=100,
+    ... )
+    >>> seen
+    <Drift: λ₁ from 1.33333 by -0.046 in 100 steps; 2 products>
+    >>> seen.flat.round(5)  # up the flat direction w₂, along which the ravine widens
+    array([0.     , 0.00052, 0.     ])
     """
 
     flat: np.ndarray
@@ -45,14 +62,23 @@ class Drift:
     sharpness: float
     measure: Measure
 
+    def __repr__(self) -> str:
+        change = f"λ₁ from {self.sharpness:.6g} by {self.sharpness_change:.2g}"
+        return f"<Drift: {change} in {self.steps} steps; {self.measure.products} products>"
+
 
 def flatness(eigenvalues: np.ndarray, sharpness: float) -> np.ndarray:
-    """exp(−(λ/(10⁻⁴λ₁))²): 1 along flat directions, 0 along curved ones; smooth, so that few products resolve it."""
+    """exp(−(λ/(10⁻⁴λ₁))²): 1 along flat directions, 0 along curved ones; smooth, so that few products resolve it.
+
+    `eigenvalues` and `sharpness` are curvatures, the latter λ₁; the result has the shape of the former.
+    """
     return np.exp(-((np.asarray(eigenvalues) / (FLAT * sharpness)) ** 2))
 
 
 def flat_part(objective: Objective, w: Any, v: Any, sharpness: float, products: int = 300) -> np.ndarray:
     """The part of v along flat directions of ∇²ℓ(w), `flatness`(H)v by Lanczos, shape (d,).
+
+    `sharpness` is λ₁, and `products` the most Hessian products to spend.
 
     Raises
     ------
@@ -60,7 +86,7 @@ def flat_part(objective: Objective, w: Any, v: Any, sharpness: float, products: 
         If v is zero or of the wrong shape.
     """
     seen = spectral_measure(objective, w, v, min(products, objective.dimension))
-    return _as_numpy((flatness(seen.nodes, sharpness) * seen.components) @ _as_numpy(seen.vectors))
+    return as_numpy((flatness(seen.nodes, sharpness) * seen.components) @ as_numpy(seen.vectors))
 
 
 def drift(
@@ -95,19 +121,15 @@ def drift(
     ValueError
         If ηλ₁ ≥ 2 or another number is out of range, or ∇λ₁ is along e₁.
     """
-    e, gradient = _as_numpy(eigenvector), _as_numpy(sharpness_gradient)
+    e, gradient = as_numpy(eigenvector), as_numpy(sharpness_gradient)
     across = gradient - (e @ gradient) * e
     seen = spectral_measure(objective, w, across, min(products, objective.dimension))
     law = theory.drift
-    nodes, components, vectors = seen.nodes, seen.components, _as_numpy(seen.vectors)
+    nodes, components, vectors = seen.nodes, seen.components, as_numpy(seen.vectors)
     moved = law.displacement(nodes, components, sharpness, eta, rho, steps)
     flat = -law.printed_coefficient(sharpness, eta, rho) * flatness(nodes, sharpness) * components
     change = law.sharpness_change(nodes, components, sharpness, eta, rho, steps)
     return Drift(flat @ vectors, moved @ vectors, change, steps, eta, rho, sharpness, seen)
-
-
-def _as_numpy(array: Any) -> np.ndarray:
-    return np.asarray(array if isinstance(array, np.ndarray) else to_device(array, "cpu"), dtype=np.float64)
 
 
 def bounce(run: xr.Dataset) -> xr.Dataset:
@@ -163,6 +185,8 @@ def sharpness(
         A Run of one run that records every step.
     steps
         Steps at which to look; each needs its successor.
+    progress
+        Called as ``progress(done, total)`` after each of them.
 
     Returns
     -------
@@ -173,10 +197,12 @@ def sharpness(
     Raises
     ------
     ValueError
-        If the Run has several runs or does not record every step.
+        If the Run has several runs or does not record every step, or the loss has fewer than three dimensions.
     """
     if run.sizes["run"] != 1:
         raise ValueError("run: pass one run, such as run.isel(run=[0])")
+    if objective.dimension < 3:
+        raise ValueError(f"objective: two eigenpairs need at least three dimensions, not {objective.dimension}")
     seen = bounce(run).isel(run=0)
     guess = None
     rows: list[tuple[np.ndarray, float, np.ndarray]] = []

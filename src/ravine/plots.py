@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ BLUE, GREEN, ORANGE, VERMILION, PURPLE, GREY = "#0072B2", "#009E73", "#E69F00", 
 COLOURS = {"sam": BLUE, "gd": GREEN, "sgd": GREEN, "usam": ORANGE}
 MARKERS = {"sam": "o", "gd": "s", "sgd": "s", "usam": "^"}
 NAMES = {"sam": "SAM", "gd": "gradient descent", "sgd": "SGD", "usam": "USAM"}
+# What has diverged past this is not drawn: matplotlib's own margins would overflow.
+_LARGEST = 1e100
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -65,24 +67,38 @@ def contours(ax: Axes, objective: Objective, x: tuple[float, float], y: tuple[fl
     """Contours of a two-dimensional loss over a rectangle."""
     across, up = np.linspace(*x, 81), np.linspace(*y, 81)
     values = np.array([[objective.value(np.array([a, b])) for a in across] for b in up])
-    ax.contour(across, up, values, levels=levels, colors="#b5b5b5", linewidths=0.7)
+    ax.contour(across, up, np.ma.masked_invalid(values), levels=levels, colors="#b5b5b5", linewidths=0.7)
     ax.set_xlim(*x)
     ax.set_ylim(*y)
 
 
-def path(ax: Axes, run: xr.Dataset, index: int = 0, label: str | None = None, **style: Any) -> None:
-    """The iterates of one run in the plane of its first two coordinates, joined in order."""
+def path(
+    ax: Axes,
+    run: xr.Dataset,
+    index: int = 0,
+    *,
+    label: str | None = None,
+    alpha: float = 1.0,
+    zorder: float = 2.0,
+) -> None:
+    """The iterates of run `index` in the plane of its first two coordinates, joined in order.
+
+    `label` is the method's name unless given; `alpha` and `zorder` are matplotlib's: opacity, and what lies over what.
+    """
     method = str(run["method"].values[index])
     w = run["w"].values[index]
-    options = {"color": COLOURS.get(method, PURPLE), "marker": MARKERS.get(method, "D"), "markersize": 3.5}
-    options |= {"linewidth": 0.7, "label": label or NAMES.get(method, method)} | style
-    ax.plot(w[:, 0], w[:, 1], **options)
+    ax.plot(
+        w[:, 0], w[:, 1], color=COLOURS.get(method, PURPLE), marker=MARKERS.get(method, "D"), markersize=3.5,
+        linewidth=0.7, label=label or NAMES.get(method, method), alpha=alpha, zorder=zorder,
+    )  # fmt: skip
 
 
 def frame(points: np.ndarray, margin: float = 0.12) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Limits of x and y around points of shape (…, 2), the finite ones."""
+    """Limits of x and y around points of shape (…, 2), those that can be drawn."""
     flat = points.reshape(-1, 2)
-    flat = flat[np.isfinite(flat).all(axis=1)]
+    flat = flat[(np.abs(flat) < _LARGEST).all(axis=1)]
+    if not flat.size:
+        return (-_LARGEST, _LARGEST), (-_LARGEST, _LARGEST)
     low, high = flat.min(axis=0), flat.max(axis=0)
     pad = margin * np.maximum(high - low, 1e-3 * np.maximum(1.0, np.abs(high)))
     return (low[0] - pad[0], high[0] + pad[0]), (low[1] - pad[1], high[1] + pad[1])
@@ -106,8 +122,9 @@ def figure_of(run: xr.Dataset, objective: Objective) -> Figure:
     for k in range(run.sizes["run"]):
         method = str(run["method"].values[k])
         colour, name = COLOURS.get(method, PURPLE), NAMES.get(method, method)
-        ax.plot(run["step"], run["grad_norm"].isel(run=k), color=colour, label=f"{name}: gradient norm")
-        ax.plot(run["step"], run["loss"].isel(run=k), color=colour, linestyle="--", label=f"{name}: loss")
+        norm, loss = (run[quantity].isel(run=k) for quantity in ("grad_norm", "loss"))
+        ax.plot(run["step"], norm.where(norm < _LARGEST), color=colour, label=f"{name}: gradient norm")
+        ax.plot(run["step"], loss.where(abs(loss) < _LARGEST), color=colour, linestyle="--", label=f"{name}: loss")
     if float(run["loss"].min()) >= 0 and float(run["grad_norm"].max()) > 0:
         from matplotlib.ticker import LogFormatter, NullFormatter
 
@@ -122,8 +139,11 @@ def figure_of(run: xr.Dataset, objective: Objective) -> Figure:
     return figure
 
 
-def forecast_figure(run: xr.Dataset, horizon: int, eta: float, momentum: float = 0.0) -> Figure:
-    """‖∇ℓ‖, loss and λ_max as predicted, against the step; shaded past the horizon, where it is not valid."""
+def forecast_figure(run: xr.Dataset, horizon: int, edge: float) -> Figure:
+    """‖∇ℓ‖, loss and λ_max as predicted, against the step; shaded past the horizon, where it is not valid.
+
+    `edge` is the curvature at which gradient descent loses its stability, 2(1+m)/η.
+    """
     figure = new_figure(10, 3.2)
     axes = figure.subplots(1, 3)
     last = int(run["step"][-1])
@@ -135,18 +155,18 @@ def forecast_figure(run: xr.Dataset, horizon: int, eta: float, momentum: float =
             ax.axvspan(horizon, last, color="#eeeeee", zorder=0, label="past the horizon")
         ax.set(xlabel="step", title=title)
     low, high = axes[2].get_ylim()
-    edge, name = 2 * (1 + momentum) / eta, "2(1+m)/η" if momentum > 0 else "2/η"
     if edge <= high + 3 * max(high - low, high / 3):
-        axes[2].axhline(edge, color="black", linewidth=0.9, linestyle="--", label=name)
+        axes[2].axhline(edge, color="black", linewidth=0.9, linestyle="--", label="edge of stability")
     else:
         # On the axis it would press the curve flat.
-        axes[2].plot([], [], color="black", linewidth=0.9, linestyle="--", label=f"{name} = {edge:.3g}, far above")
+        label = f"edge of stability {edge:.3g}, far above"
+        axes[2].plot([], [], color="black", linewidth=0.9, linestyle="--", label=label)
     axes[2].legend(fontsize=8)
     return figure
 
 
 def follow_figure(run: xr.Dataset) -> Figure:
-    """A followed run in the field's form: λ_max with both edges; alignments; loss and ‖∇ℓ‖; the spectrum."""
+    """A followed run in the field's form: λ_max with 2/η and SAM-edge; alignments; loss and ‖∇ℓ‖; the spectrum."""
     figure = new_figure(10, 6.4)
     sharp, aligned, loss, fall = figure.subplots(2, 2).flat
     step = run["step"].values
@@ -173,7 +193,7 @@ def follow_figure(run: xr.Dataset) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: str | Path, *, force: bool = False, formats: Sequence[str] = ()) -> None:
+def save(figure: Figure, path: str | Path, *, force: bool = False) -> None:
     """Write a figure; the file's ending says the format (svg, png, pdf).
 
     Raises

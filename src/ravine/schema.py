@@ -52,7 +52,15 @@ _LONG_NAMES = {
 
 
 class Status(IntEnum):
-    """How a run ended; where several apply, the highest stands."""
+    """How a run ended; where several apply, the highest stands.
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> run = rv.trajectory(rv.quadratic([1.0]), rv.SAM(eta=0.2, rho=1.0), start=[0.0], steps=5)
+    >>> rv.Status(int(run["status"][0])), rv.statuses(run)
+    (<Status.GRADIENT_VANISHED: 2>, ['gradient vanished at step 0'])
+    """
 
     FINISHED = 0
     UNDERFLOWED = 1

@@ -106,7 +106,7 @@ def test_the_sharpness_falls_as_foreseen_on_a_widening_ravine() -> None:
         return np.array([np.exp(a * y) * x, 0.5 * a * np.exp(a * y) * x**2])
 
     start = np.array([theory.quadratic([1.0], eta, rho).amplitude, 0.0])
-    w = naive.run("sam", grad, start, steps, eta, rho)
+    w = naive.run("sam", grad, start, steps, eta, rho=rho)
     measured = np.exp(a * (w[-1, 1] + w[-2, 1]) / 2) - 1
     foreseen = drift.sharpness_change([0.0], [a], 1.0, eta, rho, steps)
     assert measured == pytest.approx(foreseen, rel=0.02)

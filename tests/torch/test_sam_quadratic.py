@@ -65,7 +65,7 @@ def test_200_steps_equal_the_closed_form(naive, seed, d, momentum, rule, two_pha
     h, w0, eta, rho = problem(seed, d)
 
     def exact(start):
-        return naive.run(rule, lambda w: h @ w, start, STEPS, eta, rho, momentum)
+        return naive.run(rule, lambda w: h @ w, start, STEPS, eta, rho=rho, momentum=momentum)
 
     theirs = exact(w0)
     # A run that passes a saddle of J multiplies its own rounding; such a one is held to the law step by step, below.

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ravine.cli.options import check_picture
+
 if TYPE_CHECKING:
     from ravine.forecasts import Forecast
     from ravine.methods import Method
@@ -32,14 +34,9 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     from ravine.extras import require
-    from ravine.files import refuse_existing
 
     rule = _method(method, eta, rho, momentum)
-    if plot is not None:
-        refuse_existing(plot, force=force)
-        if plot.suffix.lower() not in (".svg", ".png", ".pdf"):
-            raise ValueError(f"--plot: {plot}: a picture's name ends in .svg, .png or .pdf")
-        require("matplotlib", "report")
+    check_picture("--plot", plot, force=force)
     require("torch", "torch")
     from ravine.torch import load_problem
 
@@ -48,19 +45,11 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
         from ravine import plots
 
         with plots.style():
-            plots.save(plots.forecast_figure(seen.run, seen.horizon, eta, momentum), plot, force=force)
+            plots.save(plots.forecast_figure(seen.run, seen.horizon, 2 * (1 + momentum) / eta), plot, force=force)
     if as_json:
         typer.echo(json.dumps(_record(seen, problem), allow_nan=False))
         return
-    last = seen.run.isel(step=-1)
-    typer.echo(seen.verdict)
-    ahead = f"{float(last['sharpness']):.6g} at step {steps}"
-    typer.echo(f"λ_max {seen.sharpness:.6g} ± {seen.sharpness_residual:.2g} now, {ahead}")
-    typer.echo(f"‖g‖ {float(seen.run['grad_norm'][0]):.6g} now, {float(last['grad_norm']):.6g} at step {steps}")
-    typer.echo(
-        "arrives at the bounce: " + ("not within these steps" if seen.arrival is None else f"step {seen.arrival}")
-    )
-    typer.echo(f"{seen.products} Hessian products, {seen.gradients} gradients")
+    _print(seen)
     if plot is not None:
         typer.echo(f"wrote {plot}")
 
@@ -104,3 +93,15 @@ def _record(seen: Forecast, problem: str) -> dict[str, Any]:
         "checks": {str(name): finite(seen.checks[name].values.tolist()) for name in seen.checks.data_vars},
         "run": {str(name): finite(seen.run[name].values.tolist()) for name in seen.run.data_vars},
     }
+
+
+def _print(seen: Forecast) -> None:
+    first, last = seen.run.isel(step=0), seen.run.isel(step=-1)
+    at_end = f"at step {int(last['step'])}"
+    typer.echo(seen.verdict)
+    ahead = f"{float(last['sharpness']):.6g} {at_end}"
+    typer.echo(f"λ_max {seen.sharpness:.6g} ± {seen.sharpness_residual:.2g} now, {ahead}")
+    typer.echo(f"‖g‖ {float(first['grad_norm']):.6g} now, {float(last['grad_norm']):.6g} {at_end}")
+    arrival = "not within these steps" if seen.arrival is None else f"step {seen.arrival}"
+    typer.echo(f"arrives at the bounce: {arrival}")
+    typer.echo(f"{seen.products} Hessian products, {seen.gradients} gradients")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from ravine.cli.options import check_picture, numbers
 from ravine.cli.progress import bar
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
     formula: Annotated[
         str | None, typer.Argument(help="The loss, over w1, w2, … (write 0-w1 for a leading minus).")
     ] = None,
+    *,
     quadratic: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Instead of a formula: ½ Σ λᵢwᵢ² with these eigenvalues λ.")
     ] = None,
@@ -37,7 +39,6 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
     method: Annotated[
         list[str] | None, typer.Option(help="gd, sgd, sam or usam; may be given several times.  [default: sam]")
     ] = None,
-    *,
     eta: Annotated[float, typer.Option(help="Step size η > 0.")],
     rho: Annotated[float | None, typer.Option(help="Radius ρ ≥ 0 of sam and usam.")] = None,
     sigma: Annotated[float | None, typer.Option(help="Scale σ ≥ 0 of the gradient noise of sgd.")] = None,
@@ -53,31 +54,16 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
 ) -> int:
     from ravine.files import refuse_existing
 
-    for path in (out, plot):
-        if path is not None:
-            refuse_existing(path, force=force)
-    if plot is not None and plot.suffix.lower() not in (".svg", ".png", ".pdf"):
-        raise ValueError(f"--plot: {plot}: a picture's name ends in .svg, .png or .pdf")
+    if out is not None:
+        refuse_existing(out, force=force)
     rules = [_method(name, eta=eta, rho=rho, sigma=sigma, momentum=momentum) for name in method or ["sam"]]
     _refuse_unused(rules, rho=rho, sigma=sigma)
 
     objective = _objective(formula, quadratic, variables)
-    point = _numbers("--start", start)
-    if plot is not None:
-        from ravine import plots
-
-        with plots.style():
-            pass
-    run = _run(objective, rules, point, steps, every, seed)
-    if out is not None:
-        from ravine import schema
-
-        schema.save(run, out, force=force)
-    if plot is not None:
-        from ravine import plots
-
-        with plots.style():
-            plots.save(plots.figure_of(run, objective), plot, force=force)
+    point = numbers("--start", start)
+    check_picture("--plot", plot, force=force)
+    run = _run(objective, rules, start=point, steps=steps, every=every, seed=seed)
+    _write(run, objective, out=out, plot=plot, force=force)
     if as_json:
         typer.echo(json.dumps(_record(run, rules, quadratic, point), allow_nan=False))
     else:
@@ -101,7 +87,7 @@ def _objective(formula: str | None, quadratic: str | None, variables: str | None
     if quadratic is not None:
         if variables is not None:
             raise ValueError("--variables: only for a formula")
-        return objectives.quadratic(_numbers("--quadratic", quadratic))
+        return objectives.quadratic(numbers("--quadratic", quadratic))
     assert formula is not None
     return objectives.expression(formula, variables.split(",") if variables is not None else None)
 
@@ -127,19 +113,10 @@ def _refuse_unused(rules: list[Method], **options: float | None) -> None:
             raise ValueError(f"--{option}: none of the methods given has it; leave it out")
 
 
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{option} {text!r}: give numbers separated by commas, such as 1,0.5") from None
-    if not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"{option} {text!r}: give finite numbers")
-    return numbers
-
-
 def _run(
-    objective: Objective, rules: list[Method], point: list[float], steps: int, every: int, seed: int
+    objective: Objective, rules: list[Method], *, start: tuple[float, ...], steps: int, every: int, seed: int
 ) -> xr.Dataset:
+    """The rules' runs beside each other."""
     import xarray as xr
 
     from ravine.simulate import trajectory
@@ -151,8 +128,20 @@ def _run(
             def report(done: int, total: int, k: int = k) -> None:
                 shown.update((k + done / total) / len(rules))
 
-            runs.append(trajectory(objective, rule, start=point, steps=steps, every=every, seed=seed, progress=report))
+            runs.append(trajectory(objective, rule, start=start, steps=steps, every=every, seed=seed, progress=report))
     return cast(xr.Dataset, xr.concat(runs, dim="run", combine_attrs="override"))
+
+
+def _write(run: xr.Dataset, objective: Objective, *, out: Path | None, plot: Path | None, force: bool) -> None:
+    if out is not None:
+        from ravine import schema
+
+        schema.save(run, out, force=force)
+    if plot is not None:
+        from ravine import plots
+
+        with plots.style():
+            plots.save(plots.figure_of(run, objective), plot, force=force)
 
 
 def _law(rule: Method, quadratic: str | None) -> Any:
@@ -162,13 +151,13 @@ def _law(rule: Method, quadratic: str | None) -> Any:
 
     if quadratic is None or not isinstance(rule, SAM) or rule.momentum > 0:
         return None
-    eigenvalues = _numbers("--quadratic", quadratic)
+    eigenvalues = numbers("--quadratic", quadratic)
     if min(eigenvalues) < 0 or max(eigenvalues) == 0:
         return None
     return theory.quadratic(eigenvalues, rule.eta, rule.rho)
 
 
-def _record(run: xr.Dataset, rules: list[Method], quadratic: str | None, point: list[float]) -> dict[str, Any]:
+def _record(run: xr.Dataset, rules: list[Method], quadratic: str | None, point: tuple[float, ...]) -> dict[str, Any]:
     from ravine import schema
 
     records = []
@@ -186,11 +175,8 @@ def _record(run: xr.Dataset, rules: list[Method], quadratic: str | None, point: 
         law = _law(rule, quadratic)
         if law is not None:
             record["law"] = {
-                "cycle": _plain(law.cycle),
                 "limit": _plain(law.limit(point)),
-                "amplitude": _plain(law.amplitude),
-                "rate": _plain(law.rate),
-                "beta": _plain(law.beta),
+                **{name: _plain(getattr(law, name)) for name in ("cycle", "amplitude", "rate", "beta")},
                 "b": law.b,
                 "tie": law.tie,
                 "bounces": law.bounces,
@@ -209,7 +195,7 @@ def _plain(values: Any) -> Any:
     return values if math.isfinite(values) else None
 
 
-def _print(run: xr.Dataset, rules: list[Method], quadratic: str | None, point: list[float]) -> None:
+def _print(run: xr.Dataset, rules: list[Method], quadratic: str | None, point: tuple[float, ...]) -> None:
     from ravine import schema
 
     typer.echo(run.attrs["objective"])

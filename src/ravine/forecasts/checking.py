@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from array_api_compat import array_namespace
 
 from ravine.forecasts.measured import Measured
 from ravine.forecasts.reduced import Reduced
-from ravine.methods import GD, SAM, Method, gradient_norm
+from ravine.methods import SAM, USAM, Method, gradient_norm
 from ravine.objectives import Objective
 
 # The first real steps are followed one by one from the point itself; SAM's until it bounces, but no more than so many.
@@ -29,6 +31,7 @@ def horizon(
     objective: Objective,
     method: Method,
     measured: Measured,
+    *,
     z: np.ndarray,
     velocity: np.ndarray,
     steps: int,
@@ -41,72 +44,106 @@ def horizon(
     predicted is carried along: at the next test the predicted point is moved by what it makes in the meantime, and
     real steps start there.
     """
-    reduced, lift = measured.reduced, measured.lift
-    values, columns = np.linalg.eigh(reduced.hessian)
-    first, whole = _followed(reduced, method, z, steps)
-    gradients = 0
-    records: list[tuple[int, float, float, float]] = []
+    test = _Test(objective, method, measured, z, velocity, tol)
+    first, whole = _followed(measured.reduced, method, z, steps)
+    nowhere = array_namespace(measured.point).zeros_like(measured.point)
+    agreed, motion = test.steps(0, nowhere, first)
+    unseen = not whole and test.records[0][-1] > _UNSEEN * tol
+    if agreed < min(first, steps) or unseen:
+        return agreed, table(test.records), test.gradients
+    last, bad = _Good(min(first, steps), 0, motion, nowhere), None
+    for t in sorted({*(2**k for k in range(3, steps.bit_length()) if first <= 2**k <= steps), steps}):
+        there = test.at(t, last)
+        if there is None:
+            bad = t
+            break
+        last = there
+    good = last.step
+    while bad is not None and bad - good > max(1, good // 4):
+        t = (good + bad) // 2
+        good, bad = (good, t) if test.at(t, last) is None else (t, bad)
+    return good, table(test.records), test.gradients
 
-    def look(t: int, moved: Any) -> tuple[int, Any]:
-        """How many real steps from predicted step t agree, and the motion a step that was not predicted."""
-        nonlocal gradients
-        count = first if t == 0 else _SETTLE + _LOOK
-        w, b = measured.point + lift(z[t]) + moved, lift(velocity[t])
-        ends, worst, at_worst, agreed = [], 0.0, (t, 0.0, 0.0), 0
-        for k in range(count + 1):
-            here = objective.grad(w)
-            gradients += 1
-            true, predicted = gradient_norm(here), float(np.linalg.norm(reduced.grad(z[t + k])))
-            if k >= _SETTLE or t == 0:
-                error = abs(true - predicted) / max(true, 1e-300) if np.isfinite(true + predicted) else np.inf
-                if error >= worst:
-                    worst, at_worst = error, (t + k, predicted, true)
-            if worst > (tol if t == 0 else _CAUTION * tol):
+
+@dataclass(frozen=True)
+class _Good:
+    """The last step where real steps agreed.
+
+    The point there is the prediction for `origin` moved by `moved`; `motion` is what a real step there adds to a
+    predicted one.
+    """
+
+    step: int
+    origin: int
+    motion: Any
+    moved: Any
+
+
+@dataclass
+class _Test:
+    """Real steps beside predicted ones, and what they cost."""
+
+    objective: Objective
+    method: Method
+    measured: Measured
+    z: np.ndarray
+    velocity: np.ndarray
+    tol: float
+    gradients: int = 0
+    records: list[tuple[int, float, float, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._values, self._columns = np.linalg.eigh(self.measured.reduced.hessian)
+
+    def at(self, t: int, last: _Good) -> _Good | None:
+        """Real steps from the prediction for step t, moved by what `last` says; None if they do not agree."""
+        if not np.isfinite(self.z[t : t + _SETTLE + _LOOK + 1]).all():
+            return None
+        norm = float(np.linalg.norm(self.measured.reduced.grad(self.z[last.origin])))
+        moved = last.moved + self._carried(last.motion, t - last.origin, norm)
+        agreed, motion = self.steps(t, moved, _SETTLE + _LOOK)
+        return _Good(t, t, motion, moved) if agreed == _SETTLE + _LOOK else None
+
+    def steps(self, t: int, moved: Any, count: int) -> tuple[int, Any]:
+        """How many of `count` real steps from predicted step t agree, and the motion a step that was not predicted."""
+        lift = self.measured.lift
+        ends, worst, agreed = [], (t, 0.0, 0.0, 0.0), 0
+        for k, (w, norm) in enumerate(self._real(t, moved, count)):
+            predicted = float(np.linalg.norm(self.measured.reduced.grad(self.z[t + k])))
+            error = abs(norm - predicted) / max(norm, 1e-300) if np.isfinite(norm + predicted) else np.inf
+            if (k >= _SETTLE or t == 0) and error >= worst[-1]:
+                worst = (t + k, predicted, norm, error)
+            if worst[-1] > (self.tol if t == 0 else _CAUTION * self.tol):
                 break
             agreed = k
             if k >= count - _LOOK:
-                ends.append((w, z[t + k]))
-            if k == count:
-                break
-            w, b = method.step(objective.grad, w, here, b)
-            gradients += 1 - int(isinstance(method, GD) or getattr(method, "rho", 0) == 0)
-        records.append((*at_worst, worst))
+                ends.append((w, self.z[t + k]))
+        self.records.append(worst)
         if agreed < count:
             return agreed, moved
-        motion = (ends[-1][0] - ends[0][0]) - lift(ends[-1][1] - ends[0][1])
-        return agreed, motion / _LOOK
+        return agreed, ((ends[-1][0] - ends[0][0]) - lift(ends[-1][1] - ends[0][1])) / _LOOK
 
-    def carried(motion: Any, length: int, norm: float) -> Any:
+    def _real(self, t: int, moved: Any, count: int) -> Iterator[tuple[Any, float]]:
+        """Iterates of real steps and their ‖∇ℓ‖, from the prediction for step t moved by `moved`."""
+        w, b = self.measured.point + self.measured.lift(self.z[t]) + moved, self.measured.lift(self.velocity[t])
+        ascends = isinstance(self.method, SAM | USAM) and self.method.rho != 0
+        for k in range(count + 1):
+            here = self.objective.grad(w)
+            self.gradients += 1
+            yield w, gradient_norm(here)
+            if k < count:
+                w, b = self.method.step(self.objective.grad, w, here, b)
+                self.gradients += int(ascends)
+
+    def _carried(self, motion: Any, length: int, norm: float) -> Any:
         """What `motion` a step makes in so many: it adds up where the loss is flat, settles where it is curved."""
-        inside = columns.T @ measured.drop(motion)
-        rho = getattr(method, "rho", 0.0) if isinstance(method, SAM) else 0.0
-        mu = np.clip(1 - method.eta * values - method.eta * rho * values**2 / max(norm, 1e-300), -1.0, 1.0)
+        lift, values, eta = self.measured.lift, self._values, self.method.eta
+        inside = self._columns.T @ self.measured.drop(motion)
+        rho = self.method.rho if isinstance(self.method, SAM) else 0.0
+        mu = np.clip(1 - eta * values - eta * rho * values**2 / max(norm, 1e-300), -1.0, 1.0)
         away = 1 - mu
         total = np.where(away < 1e-12, float(length), (1 - mu**length) / np.where(away < 1e-12, 1.0, away))
-        return length * (motion - lift(columns @ inside)) + lift(columns @ (total * inside))
-
-    def finite(t: int) -> bool:
-        return bool(np.isfinite(z[t : t + _SETTLE + _LOOK + 1]).all())
-
-    nowhere = array_namespace(measured.point).zeros_like(measured.point)
-    agreed, motion = look(0, nowhere)
-    unseen = not whole and records[0][-1] > _UNSEEN * tol
-    if agreed < min(first, steps) or unseen:
-        return agreed, table(records), gradients
-    at, moved, good, bad = 0, nowhere, min(first, steps), None
-    for t in sorted({*(2**k for k in range(3, steps.bit_length()) if first <= 2**k <= steps), steps}):
-        shifted = moved + carried(motion, t - at, float(np.linalg.norm(reduced.grad(z[at]))))
-        agreed, fresh = look(t, shifted) if finite(t) else (0, motion)
-        if agreed < _SETTLE + _LOOK:
-            bad = t
-            break
-        at, motion, moved, good = t, fresh, shifted, t
-    while bad is not None and bad - good > max(1, good // 4):
-        t = (good + bad) // 2
-        shifted = moved + carried(motion, t - at, float(np.linalg.norm(reduced.grad(z[at]))))
-        agreed = look(t, shifted)[0] if finite(t) else 0
-        good, bad = (t, bad) if agreed == _SETTLE + _LOOK else (good, t)
-    return good, table(records), gradients
+        return length * (motion - lift(self._columns @ inside)) + lift(self._columns @ (total * inside))
 
 
 def _followed(reduced: Reduced, method: Method, z: np.ndarray, steps: int) -> tuple[int, bool]:

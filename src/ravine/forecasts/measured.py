@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, to_device
+from array_api_compat import array_namespace
 
+from ravine.arrays import as_numpy
 from ravine.forecasts.reduced import Reduced
 from ravine.methods import Method, gradient_norm
 from ravine.objectives import Objective
-from ravine.spectrum import Krylov, operator
+from ravine.spectrum import Krylov, hessian_operator
 
 THIRD = 8
 """What a third derivative of a network costs with its check, in gradients."""
@@ -29,7 +30,7 @@ _SHARES = (2 / 3, 1 / 6, 1 / 6)
 _CHANGE, _AGAIN = 0.1, 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Measured:
     """A reduced loss, and where it lies.
 
@@ -55,6 +56,9 @@ class Measured:
     products: int
     gradients: int
 
+    def __repr__(self) -> str:
+        return f"<Measured: {self.reduced!r} from {self.products} products, {self.gradients} gradients>"
+
     def lift(self, coordinates: np.ndarray) -> Any:
         """A vector of ℝᵈ from its coordinates."""
         xp = array_namespace(self.basis)
@@ -62,7 +66,7 @@ class Measured:
 
     def drop(self, vectors: Any) -> np.ndarray:
         """Coordinates of the projections of vectors of ℝᵈ, the last axis."""
-        return numpy(vectors @ self.basis.T)
+        return as_numpy(vectors @ self.basis.T)
 
 
 def measure(
@@ -75,7 +79,7 @@ def measure(
     ValueError
         If ∇ℓ(w) = 0.
     """
-    apply, point = operator(objective, w)
+    apply, point = hessian_operator(objective, w)
     g = objective.grad(point)
     norm = gradient_norm(g)
     if norm == 0:
@@ -93,13 +97,13 @@ def measure(
     # Eigenvalues that λ₁ may fall to, as far as they are known.
     count = 1 + int(third is not None and pairs > 1 and own > 2 and residuals[-2] < _FOUND * abs(values[-1]))
     leading = np.arange(own - 1, own - 1 - count, -1)
-    top, e = values[leading], columns[:, leading].T
+    eigenvalues, e = values[leading], columns[:, leading].T
     p, kappa, gradients = np.zeros((count, count, 0)), np.zeros((count, count, count)), 1
     if third is not None:
         thirds, tops = _thirds(third, point, krylov.vectors(e.T))
         gradients += THIRD * count * (count + 1) // 2
         flat = thirds.reshape(count * count, -1)
-        kappa = numpy(flat @ tops.T).reshape(count, count, count)
+        kappa = as_numpy(flat @ tops.T).reshape(count, count, count)
         across = flat - (flat @ tops.T) @ tops
         left, shared = krylov.capacity - own, 0.0
         for share, index in zip((1.0,) if count == 1 else _SHARES, (0, 3, 1), strict=False):
@@ -108,17 +112,23 @@ def measure(
             if krylov.size < until and krylov.insert(across[index]):
                 while krylov.size < until:
                     krylov.step()
-        p = numpy(across @ krylov.basis[: krylov.size].T).reshape(count, count, -1)
+        p = as_numpy(across @ krylov.basis[: krylov.size].T).reshape(count, count, -1)
     m = krylov.size
     e = np.pad(e, ((0, 0), (0, m - own)))
     p = np.pad(p, ((0, 0), (0, 0), (0, m - p.shape[2])))
     rival = float(values[-1 - count]) if own > count else -math.inf
-    reduced = Reduced(krylov.projected(), norm * np.eye(m)[0], top, e, p, kappa, np.zeros((m, m)), rival)
+    reduced = Reduced(krylov.projected(), norm * np.eye(m)[0], eigenvalues, e, p, kappa, np.zeros((m, m)), rival)
     return Measured(reduced, point, krylov.basis[:m], own, float(residuals[-1]), krylov.products, gradients)
 
 
 def bend(
-    seen: Measured, objective: Objective, method: Method, steps: int, products: int, third: Callable[[Any, Any], Any]
+    seen: Measured,
+    objective: Objective,
+    method: Method,
+    *,
+    steps: int,
+    products: int,
+    third: Callable[[Any, Any], Any],
 ) -> Measured:
     """`seen` with the bend, from one third derivative at a point that it predicts; as it is where it predicts none."""
     reduced = seen.reduced
@@ -134,12 +144,12 @@ def bend(
     spent = _again(products)
     if spent:
         precision = objective.precision_at(seen.point)
-        krylov = Krylov(operator(objective, there)[0], e, spent, np.random.default_rng(0), precision)
+        krylov = Krylov(hessian_operator(objective, there)[0], e, spent, np.random.default_rng(0), precision)
         while not (krylov.full or krylov.exhausted):
             krylov.step()
         e, spent = krylov.vectors(krylov.ritz()[1][:, [-1]])[0], krylov.products
     xp = array_namespace(e)
-    y = reduced.off_top(seen.drop(third(there, e / xp.linalg.vector_norm(e)))) - expected
+    y = reduced.off_leading(seen.drop(third(there, e / xp.linalg.vector_norm(e)))) - expected
     square = d @ d
     secant = (np.outer(y, d) + np.outer(d, y)) / square - (d @ y) * np.outer(d, d) / square**2
     return replace(
@@ -160,18 +170,18 @@ def _resolved(krylov: Krylov, pairs: int) -> bool:
 
 
 def _place(reduced: Reduced, centres: np.ndarray) -> np.ndarray:
-    """The last of the centres, off the top directions, before λ₁ has changed by more than `_CHANGE`."""
+    """The last of the centres, off the leading directions, before λ₁ has changed by more than `_CHANGE`."""
     last = np.zeros(reduced.g.size)
     for z in centres:
-        d = reduced.off_top(z)
-        if not abs(reduced.sharpness(d) - reduced.top[0]) <= _CHANGE * abs(reduced.top[0]):
+        d = reduced.off_leading(z)
+        if not abs(reduced.sharpness(d) - reduced.eigenvalues[0]) <= _CHANGE * abs(reduced.eigenvalues[0]):
             break
         last = d
     return last
 
 
 def _thirds(third: Callable[[Any, Any], Any], point: Any, vectors: Any) -> tuple[Any, Any]:
-    """D³ℓ(eᵢ, eⱼ, ·), shape (k, k, d), for k = 1 or 2, by polarisation; and the eᵢ, of norm 1."""
+    """D³ℓ(eᵢ, eⱼ, ·), shape (k, k, d), for k = 1 or 2, by polarization; and the eᵢ, of norm 1."""
     xp = array_namespace(vectors)
     e = vectors / xp.linalg.vector_norm(vectors, axis=1, keepdims=True)
     first = third(point, e[0])
@@ -180,8 +190,3 @@ def _thirds(third: Callable[[Any, Any], Any], point: Any, vectors: Any) -> tuple
     second, sum_ = third(point, e[1]), third(point, e[0] + e[1])
     mixed = (sum_ - first - second) / 2
     return xp.stack([xp.stack([first, mixed]), xp.stack([mixed, second])]), e
-
-
-def numpy(array: Any) -> np.ndarray:
-    """An array of any library as float64 of NumPy."""
-    return np.asarray(to_device(array, "cpu"), dtype=np.float64)

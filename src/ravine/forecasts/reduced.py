@@ -1,6 +1,6 @@
 """The loss on a small space through the point: a quadratic, and what moves its largest eigenvalues.
 
-With x = Ez the coordinates along the top eigenvectors eᵢ,
+With x = Ez the coordinates along the leading eigenvectors eᵢ,
 
     ℓ̂(z) = ℓ + g·z + ½zᵀHz + ½ Σ xᵢxⱼ(pᵢⱼ·z) + Σ κᵢⱼₖxᵢxⱼxₖ/6 + ¼‖x‖² zᵀBz,
 
@@ -15,10 +15,10 @@ predicts, off the eᵢ, and
     y = ∇λ₁(w + d) − ∇λ̂₁(d),
 
 the truth less that model, from one more third derivative with the e₁ found there. B = (ydᵀ + dyᵀ)/d² − (d·y) ddᵀ/d⁴ is
-the smallest symmetric matrix with Bd = y (Powell's symmetric form of Broyden's secant). The quartic term moves each top
-eigenvalue by ½zᵀBz, and ∇λ̂₁ by Bz: at w + d it is the true one, and the fall of λ₁ on the way there is right to the
-second order in d, as by the trapezoid rule. What of y leaves the small space is dropped: being orthogonal to ∇λ₁, it
-would change λ₁ at the next order only.
+the smallest symmetric matrix with Bd = y (Powell's symmetric form of Broyden's secant). The quartic term moves each
+leading eigenvalue by ½zᵀBz, and ∇λ̂₁ by Bz: at w + d it is the true one, and the fall of λ₁ on the way there is right
+to the second order in d, as by the trapezoid rule. What of y leaves the small space is dropped: being orthogonal to
+∇λ₁, it would change λ₁ at the next order only.
 
 **Overtaking.** λ₁ may fall to the next eigenvalue. From there on the bounce along e₁ is unstable, and passes to another
 direction when what there is of that has grown from nearly nothing: the time is its logarithm divided by a difference of
@@ -37,7 +37,7 @@ import numpy as np
 from ravine.methods import Method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reduced:
     """ℓ̂ on the small space; see the module.
 
@@ -45,7 +45,7 @@ class Reduced:
     ----------
     hessian, g
         H and ∇ℓ(w) in the space's coordinates, shapes (m, m) and (m,).
-    top, e
+    eigenvalues, e
         The k largest eigenvalues, descending, and their eigenvectors as rows, shapes (k,) and (k, m).
     p, kappa
         D³ℓ(eᵢ, eⱼ, ·) off the eₖ and along them, shapes (k, k, m) and (k, k, k).
@@ -57,12 +57,15 @@ class Reduced:
 
     hessian: np.ndarray
     g: np.ndarray
-    top: np.ndarray
+    eigenvalues: np.ndarray
     e: np.ndarray
     p: np.ndarray
     kappa: np.ndarray
     bend: np.ndarray
     rival: float
+
+    def __repr__(self) -> str:
+        return f"<Reduced: {self.g.size} dimensions, λ_max {float(self.eigenvalues[0]):.6g}>"
 
     def grad(self, z: np.ndarray) -> np.ndarray:
         """∇ℓ̂(z)."""
@@ -78,12 +81,12 @@ class Reduced:
         return float(self.g @ z + 0.5 * z @ self.hessian @ z + cubic + 0.25 * (x @ x) * (z @ self.bend @ z))
 
     def block(self, z: np.ndarray) -> np.ndarray:
-        """The Hessian at z among the top directions, shape (k, k)."""
-        bent = 0.5 * (z @ self.bend @ z) * np.eye(self.top.size)
-        return np.diag(self.top) + self.p @ z + self.kappa @ (self.e @ z) + bent
+        """The Hessian at z among the leading directions, shape (k, k)."""
+        bent = 0.5 * (z @ self.bend @ z) * np.eye(self.eigenvalues.size)
+        return np.diag(self.eigenvalues) + self.p @ z + self.kappa @ (self.e @ z) + bent
 
     def sharpness(self, z: np.ndarray) -> float:
-        """The largest eigenvalue among the top directions at z; NaN where it is not finite."""
+        """The largest eigenvalue among the leading directions at z; NaN where it is not finite."""
         moved = self.block(z)
         return float(np.linalg.eigvalsh(moved)[-1]) if np.isfinite(moved).all() else float("nan")
 
@@ -97,7 +100,7 @@ class Reduced:
         v = np.linalg.eigh(self.block(z))[1][:, -1]
         return v @ np.tensordot(v, self.p, 1) + self.bend @ z, v
 
-    def off_top(self, z: np.ndarray) -> np.ndarray:
+    def off_leading(self, z: np.ndarray) -> np.ndarray:
         """The part of z that is orthogonal to the eₖ."""
         return z - (self.e @ z) @ self.e
 

@@ -1,6 +1,6 @@
 """Compiled oracles of ½ wᵀAw; ``data`` is the symmetric matrix A.
 
-The product runs along rows of A for one entry of w at a time: the compiler vectorises that without changing the order
+The product runs along rows of A for one entry of w at a time: the compiler vectorizes that without changing the order
 of any sum, so that the result depends neither on a BLAS nor on its number of threads.
 """
 

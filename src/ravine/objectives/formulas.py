@@ -16,7 +16,17 @@ _NO_DATA = np.empty((1, 0))
 
 
 class Expression(Objective):
-    """The loss that a formula describes; see `expression`."""
+    """The loss that a formula describes; see `expression`.
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> loss = rv.expression("w1**2/(1+w2**2/2) + w2**2/2")
+    >>> loss
+    <Expression: w1**2/(1+w2**2/2) + w2**2/2>
+    >>> loss.grad([1.0, 0.0])
+    array([2., 0.])
+    """
 
     def __init__(self, formula: str, variables: Sequence[str] | None = None) -> None:
         self.formula = formula

@@ -61,7 +61,17 @@ _FOREIGN: dict[type[ast.AST], str] = {
 
 
 class FormulaError(ValueError):
-    """A formula that is not one; ``position`` is the offending character's index, from 0."""
+    """A formula that is not one; ``position`` is the offending character's index, from 0.
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> try:
+    ...     rv.expression("w1 + sgn(w1)")
+    ... except rv.FormulaError as error:
+    ...     print(error.position)
+    5
+    """
 
     def __init__(self, formula: str, position: int, reason: str) -> None:
         self.position = position
@@ -130,14 +140,8 @@ class _Reader:
         if depth > MAX_DEPTH:
             raise self.fail(node, f"nested more than {MAX_DEPTH} deep; split the formula")
         match node:
-            case ast.Constant(value=bool() | None):
-                raise self.fail(node, f"{node.value} is not a number")
-            case ast.Constant(value=int() | float()):
-                return self.number(node)
-            case ast.Constant(value=complex()):
-                raise self.fail(node, "a complex number has no place in a real formula")
             case ast.Constant():
-                raise self.fail(node, "a string has no place in a formula")
+                return self.number(node)
             case ast.Name():
                 return self.name(node)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -154,7 +158,12 @@ class _Reader:
                 raise self.fail(node, f"{what} has no place in a formula; use numbers, names, + - * / ** and functions")
 
     def number(self, node: ast.Constant) -> Number:
-        assert isinstance(node.value, int | float)
+        if isinstance(node.value, bool | None):
+            raise self.fail(node, f"{node.value} is not a number")
+        if isinstance(node.value, complex):
+            raise self.fail(node, "a complex number has no place in a real formula")
+        if not isinstance(node.value, int | float):
+            raise self.fail(node, "a string has no place in a formula")
         try:
             value = float(node.value)
         except OverflowError:
@@ -254,6 +263,16 @@ def parse(formula: str, variables: Sequence[str] | None = None) -> Formula:
         raise FormulaError(formula, MAX_LENGTH, f"the formula has {len(formula)} characters, at most {MAX_LENGTH}")
     if variables is not None:
         _check_names(variables)
+    _check_characters(formula)
+    reader = _Reader(formula, variables)
+    result = reader.read(_syntax_tree(formula), 0)
+    if reader.dimension == 0:
+        raise FormulaError(formula, 0, "the formula has no variable; name them w1, w2, …")
+    names = tuple(variables) if variables is not None else tuple(f"w{k + 1}" for k in range(reader.dimension))
+    return Formula(tuple(reader.operations), result, names)
+
+
+def _check_characters(formula: str) -> None:
     for position, character in enumerate(formula):
         if character in _LOOKALIKES:
             raise FormulaError(formula, position, f"{character} is not understood; write {_LOOKALIKES[character]}")
@@ -261,6 +280,10 @@ def parse(formula: str, variables: Sequence[str] | None = None) -> Formula:
             raise FormulaError(formula, position, f"the character {character!r} is not understood")
     if "#" in formula:
         raise FormulaError(formula, formula.index("#"), "a comment has no place in a formula")
+
+
+def _syntax_tree(formula: str) -> ast.expr:
+    """Python's tree of the formula, each node with its column in the text as given."""
     # In one line, so that the parser's column is the character's index; leading blanks would be an indent.
     text = re.sub(r"\s", " ", formula)
     blanks = len(text) - len(text.lstrip())
@@ -280,12 +303,7 @@ def parse(formula: str, variables: Sequence[str] | None = None) -> Formula:
     for node in ast.walk(body):
         if isinstance(node, ast.expr):
             node.col_offset += blanks
-    reader = _Reader(formula, variables)
-    result = reader.read(body, 0)
-    if reader.dimension == 0:
-        raise FormulaError(formula, 0, "the formula has no variable; name them w1, w2, …")
-    names = tuple(variables) if variables is not None else tuple(f"w{k + 1}" for k in range(reader.dimension))
-    return Formula(tuple(reader.operations), result, names)
+    return body
 
 
 def _check_names(variables: Sequence[str]) -> None:

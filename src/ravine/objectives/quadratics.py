@@ -44,7 +44,14 @@ class _Quadratic(Objective):
 
 
 class DiagonalQuadratic(_Quadratic):
-    """½ Σ λᵢwᵢ², in the eigenvectors' own coordinates."""
+    """½ Σ λᵢwᵢ², in the eigenvectors' own coordinates.
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> rv.quadratic([1.0, 0.5])
+    <DiagonalQuadratic: quadratic, eigenvalues (1, 0.5)>
+    """
 
     def __init__(self, eigenvalues: np.ndarray) -> None:
         super().__init__(eigenvalues.size)
@@ -63,7 +70,14 @@ class DiagonalQuadratic(_Quadratic):
 
 
 class MatrixQuadratic(_Quadratic):
-    """½wᵀHw for a symmetric matrix H."""
+    """½wᵀHw for a symmetric matrix H.
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> rv.quadratic([[2.0, 1.0], [1.0, 2.0]]).value([1.0, 0.0])
+    1.0
+    """
 
     def __init__(self, matrix: np.ndarray) -> None:
         super().__init__(matrix.shape[0])
@@ -82,7 +96,14 @@ class MatrixQuadratic(_Quadratic):
 
 
 class OperatorQuadratic(_Quadratic):
-    """½wᵀHw for a Hessian known by its action alone."""
+    """½wᵀHw for a Hessian known by its action alone.
+
+    Examples
+    --------
+    >>> import ravine as rv
+    >>> rv.quadratic(lambda u: 2 * u, dimension=3)
+    <OperatorQuadratic: quadratic, operator of dimension 3>
+    """
 
     def __init__(self, matvec: Matvec, dimension: int) -> None:
         super().__init__(dimension)

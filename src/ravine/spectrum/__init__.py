@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from ravine.spectrum.lanczos import Krylov, random_start
-from ravine.spectrum.pairs import Eigenpairs, eigenpairs, extremal_eigenpairs, operator, search
-from ravine.spectrum.quadrature import Density, Measure, Trace, density, measure, spectral_measure, trace
+from ravine.spectrum.extremes import eigenpairs, extremal_eigenpairs
+from ravine.spectrum.lanczos import Krylov, hessian_operator, random_start
+from ravine.spectrum.pairs import Eigenpairs
+from ravine.spectrum.quadrature import Density, Measure, density, measure, spectral_measure
+from ravine.spectrum.restarts import search
+from ravine.spectrum.xtrace import Trace, trace
 
 __all__ = [
     "Density",
@@ -15,8 +18,8 @@ __all__ = [
     "density",
     "eigenpairs",
     "extremal_eigenpairs",
+    "hessian_operator",
     "measure",
-    "operator",
     "random_start",
     "search",
     "spectral_measure",

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, to_device
+from array_api_compat import array_namespace
+
+from ravine.arrays import as_numpy
+from ravine.objectives import Objective
 
 Array = Any
 Apply = Callable[[Array], Array]
@@ -21,8 +24,7 @@ class Krylov:
     """An orthonormal basis of a Krylov space, grown by one product at a time, and the operator projected on it.
 
     HQ = Q·(upper + lower) + β q e_mᵀ to rounding: `upper` holds the measured coefficients qᵢᵀHqⱼ, i ≤ j, and `lower`
-    the
-    norms that orthogonalisation left. In exact arithmetic one is the other's transpose; what they differ by is the
+    the norms that orthogonalization left. In exact arithmetic one is the other's transpose; what they differ by is the
     error of the products, and goes into the residuals.
 
     Parameters
@@ -37,6 +39,17 @@ class Krylov:
         For a new vector where the space is exhausted before ℝᵈ is.
     precision
         Relative error of the products, where it is worse than the rounding of `start`'s own precision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ravine as rv
+    >>> krylov = rv.spectrum.Krylov(lambda u: 2 * u, np.ones(3), 3, np.random.default_rng(0))
+    >>> krylov.step()
+    >>> krylov
+    <Krylov: 1 of at most 3 vectors in 3 dimensions>
+    >>> krylov.ritz()[0].round(12)
+    array([2.])
     """
 
     def __init__(
@@ -59,6 +72,9 @@ class Krylov:
         self.restarts = 0
         self._coupling: np.ndarray | None = None
         self.epsilon = max(float(self.xp.finfo(start.dtype).eps), precision)
+
+    def __repr__(self) -> str:
+        return f"<Krylov: {self.size} of at most {self.capacity} vectors in {self.dimension} dimensions>"
 
     @property
     def full(self) -> bool:
@@ -86,7 +102,7 @@ class Krylov:
             part = known[since:] @ w
             # Then in place, which spares a vector's memory; the first time it may be the operator's own.
             w = w - part @ known[since:] if k == 0 else operator.isub(w, part @ known[since:])
-            coefficients[since:] += _numpy(part)
+            coefficients[since:] += as_numpy(part)
             after = float(xp.linalg.vector_norm(w))
             # Enough when the vector did not shrink: then nothing along the basis is left but rounding.
             if since == 0 and after > 0.5 * before:
@@ -150,7 +166,7 @@ class Krylov:
         return values, columns, np.hypot(error, outside) + self.rounding(values)
 
     def rounding(self, values: np.ndarray) -> float:
-        """What rounding in products and orthogonalisation may add to a residual."""
+        """What rounding in products and orthogonalization may add to a residual."""
         return 8 * self.epsilon * math.sqrt(self.size) * float(np.abs(values).max())
 
     def vectors(self, columns: np.ndarray) -> Array:
@@ -172,6 +188,12 @@ class Krylov:
         self.restarts += 1
 
 
+def hessian_operator(objective: Objective, w: Any) -> tuple[Apply, Array]:
+    """u ↦ ∇²ℓ(w)u for vectors like the point's own, and the point."""
+    point = objective.point(w)
+    return (lambda u: objective.hvp(point, u)), point
+
+
 def random_start(dimension: int, seed: int, like: Array) -> Array:
     """A vector uniform on the sphere, in the library, precision and device of `like`."""
     xp = array_namespace(like)
@@ -185,7 +207,3 @@ def random_start(dimension: int, seed: int, like: Array) -> Array:
 def _drawn(dimension: int, seed: int, kind: type[np.floating]) -> np.ndarray:
     v = np.random.default_rng([seed, dimension]).standard_normal(dimension, dtype=kind)
     return v / np.linalg.norm(v)
-
-
-def _numpy(array: Array) -> np.ndarray:
-    return np.asarray(to_device(array, "cpu"), dtype=np.float64)

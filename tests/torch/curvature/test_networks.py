@@ -142,7 +142,7 @@ def test_sam_on_a_network_is_the_naive_loop(dtype: torch.dtype) -> None:
         objective.start.double().numpy(),
         25,
         0.05,
-        0.1,
+        rho=0.1,
     )
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     assert run["w"].dtype == (np.float64 if dtype == torch.float64 else np.float32)
@@ -165,8 +165,12 @@ def test_noise_and_divergence_on_a_network() -> None:
     wild = network(nn.Linear(4, 2).double(), squares, [samples()])
     run = trajectory(wild, SAM_RULE(eta=1e3, rho=0.1), steps=500)
     assert Status(int(run["status"][0])) is Status.DIVERGED
-    with pytest.raises(ValueError, match="no compiled form"):
-        ensemble(objective, SAM_RULE(eta=0.1, rho=0.1), starts=[objective.start.tolist()], steps=1)
+    starts = [objective.start.tolist(), (2 * objective.start).tolist()]
+    runs = ensemble(objective, SAM_RULE(eta=0.1, rho=0.1), starts=starts, steps=3)
+    assert all(
+        runs.isel(run=[k]).identical(trajectory(objective, SAM_RULE(eta=0.1, rho=0.1), start=starts[k], steps=3))
+        for k in (0, 1)
+    )
 
 
 def test_assign_writes_in_place() -> None:

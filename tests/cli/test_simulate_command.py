@@ -214,7 +214,7 @@ def test_an_interrupt_keeps_and_writes_what_is_done(
         if share >= 0.5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(simulate, "_CHUNK", 20)
+    monkeypatch.setattr(simulate, "CHUNK", 20)
     monkeypatch.setattr(progress.Bar, "update", stop)
     code, out, _ = called(capsys, *SIMULATE, "--out", str(tmp_path / "run.nc"))
     assert code == 130

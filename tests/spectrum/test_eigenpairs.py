@@ -1,4 +1,4 @@
-"""Eigenpairs against dense eigenvalues, and the bounds they carry; measures, density and trace."""
+"""Eigenpairs against dense eigenvalues, and the bounds they carry."""
 
 from __future__ import annotations
 
@@ -6,24 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import ortho_group
+from quadratics import rotated
 
 from ravine.objectives import Objective, quadratic
-from ravine.spectrum import (
-    Krylov,
-    density,
-    eigenpairs,
-    extremal_eigenpairs,
-    random_start,
-    search,
-    spectral_measure,
-    trace,
-)
-
-
-def rotated(lam: np.ndarray, seed: int) -> tuple[Objective, np.ndarray]:
-    basis = ortho_group.rvs(len(lam), random_state=seed)
-    return quadratic(basis @ np.diag(lam) @ basis.T), basis
+from ravine.spectrum import Krylov, eigenpairs, extremal_eigenpairs, random_start, search
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -81,12 +67,12 @@ def _both(loss: Objective, d: int, tol: float) -> list:
 
 def test_both_ends() -> None:
     lam = np.sort(np.random.default_rng(0).uniform(-2, 3, 80))
-    top, bottom = extremal_eigenpairs(quadratic(lam), np.zeros(80), 2, tol=1e-10)
-    assert top.values == pytest.approx(lam[::-1][:2], rel=1e-9)
-    assert bottom.values == pytest.approx(lam[:2], rel=1e-9)
-    assert top.products == bottom.products
-    smallest = eigenpairs(quadratic(lam), np.zeros(80), 2, 1e-10, end="smallest")
+    largest, smallest = extremal_eigenpairs(quadratic(lam), np.zeros(80), 2, tol=1e-10)
+    assert largest.values == pytest.approx(lam[::-1][:2], rel=1e-9)
     assert smallest.values == pytest.approx(lam[:2], rel=1e-9)
+    assert largest.products == smallest.products
+    alone = eigenpairs(quadratic(lam), np.zeros(80), 2, 1e-10, end="smallest")
+    assert alone.values == pytest.approx(lam[:2], rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -221,44 +207,6 @@ def test_invariant_subspaces_and_ties() -> None:
     assert more.values == pytest.approx(lam[:4], abs=1e-12)
 
 
-def test_gauss_quadrature_is_exact_to_its_degree() -> None:
-    generator = np.random.default_rng(0)
-    lam, v = generator.uniform(-1, 1, 40), generator.standard_normal(40)
-    found = spectral_measure(quadratic(lam), np.zeros(40), v, 6)
-    for degree in range(12):
-        assert (found.components**2 * found.nodes**degree).sum() == pytest.approx((v**2 * lam**degree).sum(), abs=1e-11)
-    assert abs((found.components**2 * found.nodes**12).sum() - (v**2 * lam**12).sum()) > 1e-9
-    assert found.components @ found.vectors == pytest.approx(v, abs=1e-12)
-
-
-def test_density_and_its_error_bars() -> None:
-    lam = np.random.default_rng(0).uniform(-1, 1, 500) ** 3
-    seen = density(quadratic(lam), np.zeros(500), m=30, vectors=10, seed=1)
-    assert np.trapezoid(seen.value, seen.grid) == pytest.approx(1.0, abs=1e-3)
-    exact = np.exp(-0.5 * ((seen.grid[:, None] - lam) / seen.width) ** 2).mean(axis=1) / (
-        seen.width * np.sqrt(2 * np.pi)
-    )
-    smooth = exact.max() > 0
-    assert smooth
-    for function in (lambda x: x, lambda x: x**2, np.exp):
-        mean, error = seen.mean(function)
-        assert abs(mean - function(lam).mean()) <= 4 * error
-    assert seen.products == 300
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_trace(seed: int) -> None:
-    lam = np.exp(-np.arange(200) / 8.0)
-    loss, _ = rotated(lam, seed)
-    found = trace(loss, np.zeros(200), products=40, seed=seed)
-    assert found.products == 40
-    assert abs(found.value - lam.sum()) <= 5 * found.error
-    assert found.error < 0.02 * lam.sum()
-    low = quadratic(np.concatenate([np.arange(1.0, 6.0), np.zeros(95)]))
-    assert trace(low, np.zeros(100), 20, seed).value == pytest.approx(15.0, rel=1e-9)
-    assert trace(quadratic([1.0, 2.0]), np.zeros(2)).value == 3.0
-
-
 @pytest.mark.parametrize("k", [0, 3, -1])
 def test_misuse(k: int) -> None:
     with pytest.raises(ValueError, match="eigenpairs"):
@@ -274,10 +222,6 @@ def test_more_misuse() -> None:
         (lambda: eigenpairs(loss, w, target="both"), "vectors"),  # pyright: ignore[reportArgumentType]
         (lambda: eigenpairs(loss, w, guess=np.zeros(8)), "guess"),
         (lambda: extremal_eigenpairs(loss, w, 4), "fewer than"),
-        (lambda: spectral_measure(loss, w, np.zeros(8), 3), "zero"),
-        (lambda: spectral_measure(loss, w, np.ones(8), 0), "products"),
-        (lambda: density(loss, w, vectors=1), "two at least"),
-        (lambda: trace(loss, w, 3), "four"),
     ]:
         with pytest.raises(ValueError, match=cure):
             call()

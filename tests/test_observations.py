@@ -53,3 +53,5 @@ def test_misuse() -> None:
     runs = ensemble(section_6(), SAM(eta=0.2, rho=1.0), starts=[[0.1, 0.1]] * 2, steps=3)
     with pytest.raises(ValueError, match="one run"):
         observations.sharpness(section_6(), runs, [0])
+    with pytest.raises(ValueError, match="three dimensions"):
+        observations.sharpness(section_6(), runs.isel(run=[0]), [0])

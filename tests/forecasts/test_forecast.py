@@ -184,8 +184,8 @@ def test_the_small_loss_is_a_function_and_its_gradient() -> None:
     z, h = draw.standard_normal(m), 1e-5
     slope = [(small.change(z + h * axis) - small.change(z - h * axis)) / (2 * h) for axis in np.eye(m)]
     assert small.grad(z) == pytest.approx(slope, rel=1e-8)
-    # Off the top directions ∇λ̂₁ is the slope of λ̂₁.
-    d = small.off_top(z)
+    # Off the leading directions ∇λ̂₁ is the slope of λ̂₁.
+    d = small.off_leading(z)
     found = [(small.sharpness(d + h * axis) - small.sharpness(d - h * axis)) / (2 * h) for axis in off]
     assert small.slope(d)[0] == pytest.approx(found, rel=1e-7)
 
