@@ -12,7 +12,8 @@ from specimens import CASES, data, entropy, images, mlp, off, squares
 from torch import nn
 
 from ravine.torch import Probe, network
-from ravine.torch.curvature.products import RetainedGraph
+from ravine.torch.curvature.coordinates import step_length
+from ravine.torch.curvature.products import Differences, DoubleBackward, RetainedGraph, central_difference
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -30,6 +31,17 @@ def test_every_path_gives_the_same_product(name: str) -> None:
     for path in ("double", "forward"):
         assert torch.allclose(made[path], made["retained"], rtol=1e-10, atol=1e-12)
     assert torch.allclose(made["difference"], made["retained"], rtol=1e-5, atol=1e-7)
+
+
+def test_differences_are_extrapolated() -> None:
+    """With a step so long that truncation is all the error, one central difference is a thousand times as far off."""
+    losses = Probe(mlp().double(), squares, data()).objective.with_graph()
+    w = losses.coordinates.start
+    u = torch.linspace(-1, 1, w.numel(), dtype=torch.float64)
+    exact, h = DoubleBackward(losses).product(w, u), 1e-2 / float(u.norm())
+    one = off(central_difference(losses, w, u, h), exact)
+    stretch = h * float(u.norm()) / (torch.finfo(torch.float64).eps ** (1 / 3) * step_length(w))
+    assert off(Differences(losses).stretched(w, u, stretch), exact) < 1e-3 * one
 
 
 def test_the_path_is_chosen_by_memory_and_reported() -> None:

@@ -16,6 +16,7 @@ from training_loops import PlainSAM, closure_of, equal, in_two_phases, small, ta
 from ravine import plots
 from ravine.theory.edge import sam_edge
 from ravine.torch import SAM, Probe
+from ravine.torch.settings import Settings, settings_of
 
 
 def test_following_a_run(tmp_path: Path) -> None:
@@ -163,3 +164,11 @@ def followed(momentum: float) -> xr.Dataset:
         for _ in range(4):
             opt.step(closure_of(model, opt, batch))
     return log.run
+
+
+def test_settings_of_what_has_no_step_size_are_refused() -> None:
+    with pytest.raises(ValueError, match="step size lr"):
+        settings_of(object())
+    assert settings_of(torch.optim.Adam([torch.zeros(1)], lr=0.1)) == Settings(0.1, None, 0.0)
+    still = Settings(0.0, 0.1, 0.9)
+    assert still.gd_edge == still.sam_edge(1.0) == np.inf

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ravine import spectrum
+from ravine.arrays import as_numpy
 from ravine.spectrum import Eigenpairs
 from ravine.theory import edge
 from ravine.torch.curvature.probed_network import ProbedNetwork
@@ -98,7 +99,7 @@ def measured_bounce(
         for _ in range(2):
             take()
             points.append(objective.start)
-    a, b, c = (p.double().cpu().numpy() for p in points)
+    a, b, c = (as_numpy(p) for p in points)
     if not np.isfinite(c).all():
         raise ValueError("optimizer: a step made parameters that are not finite; nothing bounces there")
     centre, half = (b + c) / 2, (c - b) / 2

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from ravine.arrays import as_numpy
 from ravine.files import write_beside
 from ravine.spectrum import Eigenpairs
 from ravine.torch.curvature.probed_network import ProbedNetwork
@@ -130,13 +131,13 @@ class TrainingRecorder:
         # Near the last point its vectors save most products; from afar they are no better than a random start.
         pairs = self._probe.eigenpairs(self._k, self._tol, warm=self._last is not None)
         e = pairs.vectors[0]
-        moved = np.full(1, np.nan) if self._before is None else (w - self._before).double().cpu().numpy()
+        moved = np.full(1, np.nan) if self._before is None else as_numpy(w - self._before)
         self._before = w if self._every == 1 else None
         record |= self._edges(norm) | {
             "eigenvalues": pairs.values,
             "residual": pairs.residuals,
             "missed": pairs.missed,
-            "gradient_alignment": _cosine(g.double().cpu().numpy(), e),
+            "gradient_alignment": _cosine(as_numpy(g), e),
             "alignment": _cosine(moved, e),
             "continuity": math.nan if self._last is None else _cosine(self._last.vectors[0], e),
             "products": pairs.products,

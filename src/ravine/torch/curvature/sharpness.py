@@ -28,8 +28,9 @@ class SharpnessGradient:
     >>> model = torch.nn.Linear(2, 1, bias=False).double()
     >>> _ = torch.nn.init.constant_(model.weight, 1.0)
     >>> x = torch.tensor([[2.0, 0.0], [0.0, 1.0]]).double()
-    >>> Probe(model, lambda model, batch: (model(batch) ** 4).mean(), [x]).sharpness_gradient()
-    SharpnessGradient(‖∇λ_max‖ = 192, checked to 1.3e-05, exact)
+    >>> found = Probe(model, lambda model, batch: (model(batch) ** 4).mean(), [x]).sharpness_gradient()
+    >>> found.value.round(decimals=4), found.error < 1e-3, found.how
+    (tensor([192.,   0.], dtype=torch.float64), True, 'exact')
 
     Attributes
     ----------
