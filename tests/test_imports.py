@@ -33,9 +33,10 @@ ROOMS = {
     "report": {"experiments", "extras", "plots", "version"},
     "claims": {"extras", "generated", "methods"},
     "certify": {"extras", "files", "theory"},
+    "arrivals": {"certify", "methods", "objectives", "simulate", "theory"},
     "cli": {
-        "certify", "claims", "experiments", "extras", "files", "forecasts", "methods", "objectives", "plots", "report",
-        "schema", "simulate", "theory", "torch", "version",
+        "arrivals", "certify", "claims", "experiments", "extras", "files", "forecasts", "methods", "objectives",
+        "plots", "report", "schema", "simulate", "theory", "torch", "version",
     },
 }  # fmt: skip
 # What may be imported, and by which rooms only.

@@ -36,9 +36,9 @@ def test_sharpness_along_a_run() -> None:
     loss = expression("w1**2/(1+w2**2/2) + w2**2/2 + w3**2/1000")
     run = trajectory(loss, SAM(eta=0.2, rho=1.0), start=[0.1, 0.1, 0.0], steps=401)
     seen = observations.sharpness(loss, run, [0, 400])
-    height = float(theory.section6.cycle(0.2, 1.0)[0, 1])
+    height = float(theory.section_6.cycle(0.2, 1.0)[0, 1])
     assert float(seen["eigenvalues"].sel(step=400, pair=1)) == pytest.approx(
-        theory.section6.top_curvature(height), rel=1e-9
+        theory.section_6.sharpness(height), rel=1e-9
     )
     assert float(seen["alignment"].sel(step=400)) == pytest.approx(1.0, abs=1e-12)
     assert (seen["residual"] < 1e-5).all()

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ravine import certify, claims, observations, plots, schema, spectrum, theory, torch
+    from ravine import arrivals, certify, claims, observations, plots, schema, spectrum, theory, torch
     from ravine.forecasts import Forecast, forecast
     from ravine.methods import GD, SAM, SGD, USAM, Method
     from ravine.objectives import FormulaError, Objective, expression, quadratic, section_6
@@ -38,7 +38,7 @@ _HOMES = {
     "trajectory": "simulate",
     "__version__": "version",
 }
-_ROOMS = ("certify", "claims", "observations", "plots", "schema", "spectrum", "theory", "torch")
+_ROOMS = ("arrivals", "certify", "claims", "observations", "plots", "schema", "spectrum", "theory", "torch")
 
 __all__ = [
     "GD",
@@ -51,6 +51,7 @@ __all__ = [
     "Objective",
     "Status",
     "__version__",
+    "arrivals",
     "certify",
     "claims",
     "ensemble",

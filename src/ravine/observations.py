@@ -126,9 +126,9 @@ def drift(
     seen = spectral_measure(objective, w, across, min(products, objective.dimension))
     law = theory.drift
     nodes, components, vectors = seen.nodes, seen.components, as_numpy(seen.vectors)
-    moved = law.displacement(nodes, components, sharpness, eta, rho, steps)
-    flat = -law.printed_coefficient(sharpness, eta, rho) * flatness(nodes, sharpness) * components
-    change = law.sharpness_change(nodes, components, sharpness, eta, rho, steps)
+    moved = law.displacement(nodes, components, sharpness=sharpness, eta=eta, rho=rho, steps=steps)
+    flat = -law.flat_coefficient(sharpness=sharpness, eta=eta, rho=rho) * flatness(nodes, sharpness) * components
+    change = law.sharpness_change(nodes, components, sharpness=sharpness, eta=eta, rho=rho, steps=steps)
     return Drift(flat @ vectors, moved @ vectors, change, steps, eta, rho, sharpness, seen)
 
 

@@ -109,8 +109,15 @@ def test_precision_is_raised_until_it_suffices_and_no_further():
     assert fine.arrival == pytest.approx(63 + 34 * math.log(10) / -math.log(0.8), abs=3)
     with pytest.raises(CouldNotDecide, match="at most 128 bits"):
         prove(*FIGURE_1, "1e-40", most_bits=128)
-    with pytest.raises(CouldNotDecide, match="50 steps"):
-        prove(*FIGURE_1, "1e-6", most_steps=50)
+    tried = []
+    with pytest.raises(CouldNotDecide, match="50 steps were not enough"):
+        prove(*FIGURE_1, "1e-6", most_steps=50, progress=lambda step, bits: tried.append(bits))
+    assert tried == [64]  # more precision makes no more steps
+
+
+def test_a_run_that_passes_next_to_zero_is_decided_with_more_precision():
+    # On the axis and 10⁻²⁵ off ‖Λw₀‖ = γ₁: the next gradient is nearer to 0 than 64 bits can tell.
+    assert prove([1, 0.5], 0.2, 1, ["0.2500000000000000000000001", "0"], 1e-3).bits == 128
 
 
 def test_a_run_that_meets_the_singular_sphere_is_not_decided():
@@ -167,8 +174,8 @@ def test_a_radius_made_smaller_fails_where_it_is_made(proof, tmp_path, step):
     [
         ({"start": ["2", "2.001"]}, 0),
         ({"eta": "0.21"}, 1),
-        ({"lam": ["1", "0.51"]}, 0),
-        ({"lam": ["1", "1"]}, "hypotheses"),
+        ({"eigenvalues": ["1", "0.51"]}, 0),
+        ({"eigenvalues": ["1", "1"]}, "hypotheses"),
         ({"arrival": 62}, 62),
         ({"within": "1e-7"}, 63),
         ({"distance": "1e-8"}, 63),
@@ -227,7 +234,7 @@ def test_section_6_the_cycle_attracts_where_the_simulation_goes(cycle, tmp_path)
         a = 1 + w[1] ** 2 / 2
         return np.array([2 * w[0] / a, w[1] * (1 - (w[0] / a) ** 2)])
 
-    iterates = run("sam", gradient, np.array([1.0, 1.0]), 600, 0.2, 1.0)
+    iterates = run("sam", gradient, np.array([1.0, 1.0]), 600, 0.2, rho=1.0)
     assert np.abs(np.abs(iterates[-2:]) - centre).max() < 1e-9
     assert iterates[-1, 0] * iterates[-2, 0] < 0
 
@@ -267,15 +274,15 @@ def test_section_6_tampered_fails_at_its_stage(cycle, tmp_path, change, stage):
 
 def test_dual_numbers_of_the_check_agree_with_differences():
     from ravine.certify.certificate import precision
-    from ravine.certify.checking import _Dual, _sam
+    from ravine.certify.dual_numbers import Dual, sam_step
 
     with precision(200) as flint:
         x, y, eta, rho = (flint.arb(s) for s in ("0.3", "0.4", "0.2", "1"))
         step = flint.arb("1e-25")
-        slope = [f.slope for f in _sam(_Dual(x, 1, 0), _Dual(y, 0, 1), eta, rho)]
+        slope = [f.slope for f in sam_step(Dual(x, 1, 0), Dual(y, 0, 1), eta, rho)]
         for j, (dx, dy) in enumerate(((step, 0), (0, step))):
-            up = _sam(_Dual(x + dx), _Dual(y + dy), eta, rho)
-            down = _sam(_Dual(x - dx), _Dual(y - dy), eta, rho)
+            up = sam_step(Dual(x + dx), Dual(y + dy), eta, rho)
+            down = sam_step(Dual(x - dx), Dual(y - dy), eta, rho)
             for i in range(2):
                 assert abs((up[i].value - down[i].value) / (2 * step) - slope[i][j]) < flint.arb("1e-20")
 

@@ -30,28 +30,29 @@ def test_without_radius_it_is_two_over_eta(g: float, eta: float) -> None:
     assert 1 - theory.sam_edge(g, eta, x * eta * g / 8) * eta / 2 == pytest.approx(x / 4, rel=1e-5)
 
 
-@given(st.floats(0.1, 10.0), st.floats(0.01, 1.9), st.floats(0.01, 3.0), st.floats(1e-3, 10.0))
-def test_above_beta_is_below_the_edge(lam: float, share: float, rho: float, g: float) -> None:
-    eta = share / lam
-    beta = theory.quadratic([lam], eta, rho).beta[0]
+@given(st.floats(0.1, 10.0), st.floats(0.01, 1.9), st.floats(0.01, 3.0), st.floats(1e-3, 10.0), st.floats(0.0, 0.95))
+def test_above_beta_is_below_the_edge(lam: float, share: float, rho: float, g: float, momentum: float) -> None:
+    eta = share * (1 + momentum) / lam
+    beta = theory.quadratic([lam], eta, rho, momentum).beta[0]
     if abs(g - beta) > 1e-9 * beta:
-        assert (g > beta) == (lam < theory.sam_edge(g, eta, rho))
+        assert (g > beta) == (lam < theory.sam_edge(g, eta, rho, momentum))
 
 
 def test_the_edge_of_no_gradient_is_zero() -> None:
     assert theory.sam_edge([0.0, np.inf], 0.1, 1.0).tolist() == [0.0, 20.0]
 
 
-@given(st.floats(0.1, 5.0), st.floats(0.01, 3.0), st.floats(0.0, 3.0))
-def test_usam_is_stable_where_said(lam: float, eta: float, rho: float) -> None:
-    factor = abs(float(naive.step("usam", lambda w: lam * w, np.array([1.0]), eta, rho)[0]))
-    if abs(factor - 1) > 1e-9:
-        assert bool(theory.usam_stable(lam, eta, rho)) == (factor < 1)
+@given(st.floats(0.1, 5.0), st.floats(0.01, 3.0), st.floats(0.0, 3.0), st.floats(0.0, 0.95))
+def test_usam_is_stable_where_said(lam: float, eta: float, rho: float, momentum: float) -> None:
+    factor = float(naive.step("usam", lambda w: lam * w, np.array([1.0]), eta, rho)[0])
+    growth = np.abs(np.linalg.eigvals([[factor + momentum, -momentum], [1.0, 0.0]])).max()
+    if abs(growth - 1) > 1e-7:
+        assert bool(theory.usam_stable(lam, eta, rho, momentum)) == (growth < 1)
 
 
 @given(st.floats(0.05, 1.9), st.floats(0.1, 2.0), st.floats(0.0, 0.95))
 def test_heavy_ball_has_the_two_cycle_and_it_attracts(share: float, rho: float, momentum: float) -> None:
-    amplitude = theory.heavy_ball_amplitude(1.0, share, rho, momentum)
+    amplitude = theory.amplitude(1.0, share, rho, momentum)
     w, before = 1.001 * amplitude, -1.001 * amplitude
     for _ in range(4000):
         w, before = w - share * (w + rho * np.sign(w)) + momentum * (w - before), w
@@ -64,7 +65,7 @@ def test_heavy_ball_has_the_two_cycle_and_it_attracts(share: float, rho: float, 
 def test_with_little_momentum_runs_end_in_it(share: float, rho: float, momentum: float) -> None:
     run = trajectory(quadratic([1.0, 0.3]), SAM(eta=share, rho=rho, momentum=momentum), start=[1.0, 1.0], steps=20_000)
     w = run["w"].values[0, -2:, 0]
-    assert np.abs(w) == pytest.approx([theory.heavy_ball_amplitude(1.0, share, rho, momentum)] * 2, rel=1e-9)
+    assert np.abs(w) == pytest.approx([theory.amplitude(1.0, share, rho, momentum)] * 2, rel=1e-9)
 
 
 def test_with_more_momentum_a_wider_orbit_attracts_too() -> None:
@@ -73,13 +74,20 @@ def test_with_more_momentum_a_wider_orbit_attracts_too() -> None:
     assert w[-4:] == pytest.approx(w[-8:-4], rel=1e-9)
     assert np.sign(w[-4:]).sum() == 0
     assert np.sign(w[-4]) * np.sign(w[-3]) + np.sign(w[-3]) * np.sign(w[-2]) == 0
-    assert np.abs(w[-4:]).max() > 2 * theory.heavy_ball_amplitude(1.0, 0.5, 1.0, 0.5)
+    assert np.abs(w[-4:]).max() > 2 * theory.amplitude(1.0, 0.5, 1.0, 0.5)
 
 
 def test_heavy_ball_without_momentum_is_the_law() -> None:
     amplitude = theory.quadratic([1.3], 0.2, 0.7).amplitude
-    assert theory.heavy_ball_amplitude(1.3, 0.2, 0.7, 0.0) == pytest.approx(amplitude)
-    assert np.isnan(theory.heavy_ball_amplitude(1.0, 3.0, 1.0, 0.5))
+    assert theory.amplitude(1.3, 0.2, 0.7, 0.0) == pytest.approx(amplitude)
+    assert np.isnan(theory.amplitude(1.0, 3.0, 1.0, 0.5))
+
+
+def test_where_nothing_bounces_there_is_no_amplitude() -> None:
+    """Over an array: flat, concave, unknown, and too sharp for the step."""
+    assert np.isnan(theory.amplitude([0.0, -1.0, np.nan, 10.0, 11.0], 0.2, 1.0)).all()
+    assert theory.amplitude([[1.0, 2.0]], 0.2, 1.0) == pytest.approx(np.array([[0.2 / 1.8, 0.4 / 1.6]]))
+    assert theory.amplitude(2.0, 0.2, 0.0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -89,8 +97,10 @@ def test_heavy_ball_without_momentum_is_the_law() -> None:
         lambda: theory.sam_edge(np.nan, 0.1, 1.0),
         lambda: theory.sam_edge(1.0, 0.0, 1.0),
         lambda: theory.sam_edge(1.0, 0.1, 1.0, momentum=1.0),
-        lambda: theory.heavy_ball_amplitude(1.0, 0.1, 1.0, -0.1),
-        lambda: theory.heavy_ball_amplitude(-1.0, 0.1, 1.0, 0.0),
+        lambda: theory.amplitude(1.0, 0.1, 1.0, -0.1),
+        lambda: theory.amplitude("sharp", 0.1, 1.0, 0.0),
+        lambda: theory.amplitude(1.0, 0.1, -1.0, 0.0),
+        lambda: theory.usam_stable(1.0, 1.0, 1.0, momentum=1.0),
         lambda: theory.usam_stable(1.0, -1.0, 1.0),
     ],
 )

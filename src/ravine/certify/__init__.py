@@ -1,4 +1,4 @@
-"""Proofs by ball arithmetic: that a run is on its cycle from step t on, and that Section 6's cycle exists and attracts.
+"""Proofs by ball arithmetic for arXiv:2210.01513: a run is on its cycle from step t on; Section 6's cycle exists.
 
 `prove` and `prove_section_6` make certificates, `Certificate.save` writes one, `check` verifies a file by other code.
 Nothing here knows the compiled kernels or the simulator.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ravine.certify.certificate import Certificate, CouldNotDecide
 from ravine.certify.checking import Invalid, check
-from ravine.certify.quadratic import prove
-from ravine.certify.section6 import prove_section_6
+from ravine.certify.quadratic_proof import prove
+from ravine.certify.section_6_proof import prove_section_6
 
 __all__ = ["Certificate", "CouldNotDecide", "Invalid", "check", "prove", "prove_section_6"]

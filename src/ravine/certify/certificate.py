@@ -19,20 +19,38 @@ _UP = Context(prec=8, rounding=ROUND_CEILING, Emin=-(10**9), Emax=10**9)
 
 
 class CouldNotDecide(Exception):  # noqa: N818 (it is an outcome: neither proved nor refuted)
-    """The proof did not go through within the limits on precision and steps."""
+    """The proof did not go through within the limits on precision and steps.
+
+    Examples
+    --------
+    >>> from ravine.certify import prove
+    >>> prove([1, 0.5], eta=0.2, rho=1, start=[2, 2], within=1e-6, most_steps=50)
+    Traceback (most recent call last):
+    ravine.certify.certificate.CouldNotDecide: could not decide with at most 8192 bits and 50 steps: ...
+    """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Certificate:
-    """A proof that can be checked again.
+    """A proof that can be checked again, of a run or a cycle of SAM (arXiv:2210.01513); made by `prove` and its like.
 
     Attributes
     ----------
     data
         What is written to the file: the parameters and the proof's numbers as decimal strings.
+
+    Examples
+    --------
+    >>> from ravine.certify import prove
+    >>> prove([1, 0.5], eta=0.2, rho=1, start=[2, 2], within=1e-6)
+    Certificate(quadratic, arrival = 63, 64 bits)
     """
 
     data: dict[str, Any]
+
+    def __repr__(self) -> str:
+        arrival = f"arrival = {self.arrival}, " if "arrival" in self.data else ""
+        return f"Certificate({self.data['kind']}, {arrival}{self.bits} bits)"
 
     @property
     def claim(self) -> str:

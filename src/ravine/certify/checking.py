@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ravine.certify.certificate import FORMAT, digest, precision
+from ravine.certify.dual_numbers import Dual, sam_step
 
 
 class Invalid(Exception):  # noqa: N818 (it is the verdict of a check)
@@ -20,6 +21,11 @@ class Invalid(Exception):  # noqa: N818 (it is the verdict of a check)
     ----------
     step
         Where it fails: the step of the run, or the name of the stage.
+
+    Examples
+    --------
+    >>> print(Invalid(7, "the side does not alternate"))
+    step 7: the side does not alternate
     """
 
     def __init__(self, step: int | str, reason: str) -> None:
@@ -41,7 +47,7 @@ def check(path: str | Path) -> str:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a certificate that can be read ({type(error).__name__})") from None
-    checks = {"quadratic": _quadratic, "section 6": section6}
+    checks = {"quadratic": _verify_quadratic, "section 6": verify_section_6}
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("kind") not in checks:
         raise ValueError(f"{path}: not a {FORMAT}")
     try:
@@ -57,8 +63,8 @@ def check(path: str | Path) -> str:
     return data["claim"]
 
 
-def _quadratic(arb: Any, data: dict[str, Any]) -> None:
-    lam, w = [arb(x) for x in data["lam"]], [arb(x) for x in data["start"]]
+def _verify_quadratic(arb: Any, data: dict[str, Any]) -> None:
+    lam, w = [arb(x) for x in data["eigenvalues"]], [arb(x) for x in data["start"]]
     eta, rho, eps = arb(data["eta"]), arb(data["rho"]), arb(data["within"])
     norms, radii, arrival, end = data["norms"], data["radii"], data["arrival"], data["contraction"]
     axis = max(range(len(lam)), key=lambda i: float(lam[i]))
@@ -109,53 +115,16 @@ def _length(arb: Any, values: list[Any]) -> Any:
     return total.sqrt()
 
 
-class _Dual:
-    """A value with its two partial derivatives."""
-
-    def __init__(self, value: Any, x: Any = 0, y: Any = 0) -> None:
-        self.value, self.slope = value, (x, y)
-
-    def __add__(self, other: Any) -> _Dual:
-        other = other if isinstance(other, _Dual) else _Dual(other)
-        return _Dual(self.value + other.value, *(a + b for a, b in zip(self.slope, other.slope, strict=True)))
-
-    def __mul__(self, other: Any) -> _Dual:
-        other = other if isinstance(other, _Dual) else _Dual(other)
-        pairs = zip(self.slope, other.slope, strict=True)
-        return _Dual(self.value * other.value, *(a * other.value + self.value * b for a, b in pairs))
-
-    def map(self, value: Any, derivative: Any) -> _Dual:
-        return _Dual(value, *(a * derivative for a in self.slope))
-
-    def inverse(self) -> _Dual:
-        return self.map(1 / self.value, -1 / self.value**2)
-
-    def sqrt(self) -> _Dual:
-        root = self.value.sqrt()
-        return self.map(root, 1 / (2 * root))
-
-
-def _sam(x: _Dual, y: _Dual, eta: Any, rho: Any) -> tuple[_Dual, _Dual]:
-    def gradient(p: _Dual, q: _Dual) -> tuple[_Dual, _Dual]:
-        share = p * (q * q * (eta / eta / 2) + 1).inverse()
-        return share * 2, q + q * share * share * -1
-
-    g = gradient(x, y)
-    scale = (g[0] * g[0] + g[1] * g[1]).sqrt().inverse() * rho
-    g = gradient(x + g[0] * scale, y + g[1] * scale)
-    return x + g[0] * -eta, y + g[1] * -eta
-
-
-def section6(arb: Any, data: dict[str, Any]) -> None:
+def verify_section_6(arb: Any, data: dict[str, Any]) -> None:
     """Existence and uniqueness in the box, period two, and stability; raises `Invalid` at the stage that fails."""
     eta, rho, radius = arb(data["eta"]), arb(data["rho"]), arb(data["radius"])
     centre, y = [arb(x) for x in data["centre"]], [[arb(x) for x in row] for row in data["preconditioner"]]
     if not (0 < eta < 1 and rho > 0 and radius > 0):
         raise Invalid("hypotheses", "0 < η < 1, ρ > 0 and a positive radius are needed")
 
-    def twice(point: list[Any]) -> tuple[tuple[_Dual, _Dual], tuple[_Dual, _Dual]]:
-        once = _sam(_Dual(point[0], 1, 0), _Dual(point[1], 0, 1), eta, rho)
-        return once, _sam(*once, eta, rho)
+    def twice(point: list[Any]) -> tuple[tuple[Dual, Dual], tuple[Dual, Dual]]:
+        once = sam_step(Dual(point[0], 1, 0), Dual(point[1], 0, 1), eta, rho)
+        return once, sam_step(*once, eta, rho)
 
     wide = [x + arb(0, radius.upper()) for x in centre]
     _, at = twice(centre)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ravine.cli.options import numbers
 
+if TYPE_CHECKING:
+    from ravine.certify import Certificate
+
 UNDECIDED = 1
 
 
 def command(
+    *,
     quadratic: Annotated[str | None, typer.Option(help="The eigenvalues, as λ₁,λ₂,….")] = None,
     section_6: Annotated[bool, typer.Option("--section-6", help="The 2-cycle of Section 6's loss instead.")] = False,
     eta: Annotated[str | None, typer.Option(help="Step size η, read as the decimal it spells.")] = None,
@@ -24,28 +28,25 @@ def command(
     check: Annotated[Path | None, typer.Option(help="Verify this proof again instead.")] = None,
 ) -> None:
     """Prove by ball arithmetic that SAM is within ε of its cycle from some step on, or check such a proof."""
-    from ravine import certify as library
+    from ravine.certify import CouldNotDecide, prove_section_6
     from ravine.files import refuse_existing
 
-    chosen = [name for name, given in _kinds(quadratic, section_6, check).items() if given]
-    if len(chosen) != 1:
+    if sum([quadratic is not None, section_6, check is not None]) != 1:
         raise ValueError("give one of --quadratic, --section-6 and --check")
+    if section_6 and (start is not None or within is not None):
+        raise ValueError("--start and --within are for --quadratic; leave them out with --section-6")
     if check is not None:
-        try:
-            typer.echo(f"holds: {library.check(check)}")
-        except library.Invalid as error:
-            typer.echo(f"{check} fails at {error}", err=True)
-            raise typer.Exit(UNDECIDED) from None
+        _check(check)
         return
     if out is not None:
         refuse_existing(out, force=force)
     try:
-        if section_6:
-            proof = library.prove_section_6(eta or "0.2", rho or "1")
+        if quadratic is not None:
+            proof = _prove(quadratic, {"--eta": eta, "--rho": rho, "--start": start, "--within": within})
         else:
-            assert quadratic is not None
-            proof = _quadratic(quadratic, eta, rho, start, within)
-    except library.CouldNotDecide as error:
+            given = {"eta": eta, "rho": rho}
+            proof = prove_section_6(**{name: value for name, value in given.items() if value is not None})
+    except CouldNotDecide as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(UNDECIDED) from None
     typer.echo(f"proved at {proof.bits} bits: {proof.claim}")
@@ -54,20 +55,27 @@ def command(
         typer.echo(f"written to {out}; ravine certify --check {out} verifies it")
 
 
-def _kinds(quadratic: str | None, section_6: bool, check: Path | None) -> dict[str, bool]:
-    return {"--quadratic": quadratic is not None, "--section-6": section_6, "--check": check is not None}
+def _check(path: Path) -> None:
+    from ravine.certify import Invalid, check
+
+    try:
+        typer.echo(f"holds: {check(path)}")
+    except Invalid as error:
+        typer.echo(f"{path} fails at {error}", err=True)
+        raise typer.Exit(UNDECIDED) from None
 
 
-def _quadratic(quadratic: str, eta: str | None, rho: str | None, start: str | None, within: str | None) -> Any:
+def _prove(quadratic: str, given: dict[str, str | None]) -> Certificate:
     from ravine.certify import prove
 
-    needed = {"--eta": eta, "--rho": rho, "--start": start, "--within": within}
-    missing = [name for name, value in needed.items() if value is None]
+    missing = [option for option, value in given.items() if value is None]
     if missing:
         raise ValueError(f"--quadratic: give {', '.join(missing)} too")
-    numbers("--quadratic", quadratic)
-    numbers("--start", start or "")
-    return prove(
-        [part.strip() for part in quadratic.split(",")],
-        eta or "", rho or "", [part.strip() for part in (start or "").split(",")], within or "",
-    )  # fmt: skip
+    eta, rho, start, within = (value or "" for value in given.values())
+    return prove(_decimals("--quadratic", quadratic), eta, rho, _decimals("--start", start), within)
+
+
+def _decimals(option: str, text: str) -> list[str]:
+    """The numbers of a list as they are spelled: a proof reads decimals, not floats."""
+    numbers(option, text)
+    return [part.strip() for part in text.split(",")]

@@ -212,7 +212,7 @@ def _print(run: xr.Dataset, rules: list[Method], quadratic: str | None, point: t
         if law.rho == 0:
             typer.echo("       theory: ρ = 0 is gradient descent; there is no bounce")
         elif not law.bounces:
-            typer.echo(f"       theory: no bounce, for ηλ₁ = {law.eta * law.top:.6g} is not below 2")
+            typer.echo(f"       theory: no bounce, for ηλ₁ = {law.eta * law.sharpness:.6g} is not below 2")
         elif (first == second).all():
             typer.echo("       theory: the start is stationary; SAM stays there")
         else:

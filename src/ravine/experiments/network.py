@@ -82,11 +82,13 @@ class _Measured:
 
     def law(self, lam: Any) -> np.ndarray:
         """ηρλ/(2−ηλ) at curvatures λ."""
-        return np.array([theory.quadratic([value], self.eta, RHO).amplitude for value in np.atleast_1d(lam)])
+        return theory.amplitude(np.atleast_1d(lam), self.eta, RHO)
 
     def predicted_change(self, steps: int) -> float:
         seen = self.foreseen.measure
-        return theory.drift.sharpness_change(seen.nodes, seen.components, self.minimum.top, self.eta, RHO, steps)
+        return theory.drift.sharpness_change(
+            seen.nodes, seen.components, sharpness=self.minimum.top, eta=self.eta, rho=RHO, steps=steps
+        )
 
 
 def task(seed: int) -> tuple[Any, Callable[[Any, Any], Any], list[Any], Callable[[Any], Any]]:
@@ -204,7 +206,7 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
     centre = bounce["centre"].sel(step=[SETTLED, STEPS]).values[0]
     motion = (centre[1] - centre[0]) / (STEPS - SETTLED)
     foreseen = minimum.drift(eta)
-    law = -theory.drift.printed_coefficient(minimum.top, eta, RHO) * minimum.sharpness_gradient
+    law = -theory.drift.flat_coefficient(sharpness=minimum.top, eta=eta, rho=RHO) * minimum.sharpness_gradient
     return _Measured(
         seed=seed,
         minimum=minimum,

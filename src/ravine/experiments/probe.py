@@ -112,7 +112,7 @@ def _measure(name: str, done: Callable[[float, str], None]) -> _Measured:
     seen = observations.bounce(run).isel(run=0)
     centre = seen["centre"].sel(step=[SETTLED, STEPS]).values
     motion = (centre[1] - centre[0]) / (STEPS - SETTLED)
-    law = -theory.drift.printed_coefficient(top, eta, RHO) * np.asarray(found.value)
+    law = -theory.drift.flat_coefficient(sharpness=top, eta=eta, rho=RHO) * np.asarray(found.value)
     predicted, measured = (observations.flat_part(probe.objective, w, v, top, RESOLVING) for v in (law, motion))
     size = float(np.linalg.norm(np.asarray(found.value)))
     return _Measured(
@@ -124,7 +124,7 @@ def _measure(name: str, done: Callable[[float, str], None]) -> _Measured:
 def _checks(m: _Measured) -> tuple[Check, ...]:
     settled = m.probes.sel(step=slice(SETTLED, None))
     lam = settled["eigenvalues"].sel(pair=1).values
-    law = np.array([theory.quadratic([value], m.eta, RHO).amplitude for value in lam])
+    law = theory.amplitude(lam, m.eta, RHO)
     amplitude = m.amplitude[settled["step"].values]
     worst = int(np.argmax(np.abs(amplitude / law - 1)))
     lengths = float(np.linalg.norm(m.predicted_motion)), float(np.linalg.norm(m.measured_motion))

@@ -29,7 +29,7 @@ _BURN_IN = 100
 def _sam_checks(name: str, start: tuple[float, float]) -> tuple[Check, ...]:
     loss = section_6()
     long = trajectory(loss, SAM(eta=ETA, rho=RHO), start=start, steps=LONG)
-    cycle = theory.section6.cycle(ETA, RHO)
+    cycle = theory.section_6.cycle(ETA, RHO)
     w = measure.iterates(long)
     centre = (w[-1] + w[-2]) / 2
     hessian = np.stack([loss.hvp(centre, axis) for axis in np.eye(2)])
@@ -38,7 +38,7 @@ def _sam_checks(name: str, start: tuple[float, float]) -> tuple[Check, ...]:
         Check(name, f"SAM: |w₁| after {LONG} steps", float(abs(cycle[0, 0])), float(abs(w[-1, 0])), 1e-9),
         Check(name, f"SAM: |w₂| after {LONG} steps", float(cycle[0, 1]), float(abs(w[-1, 1])), 1e-9),
         Check(name, "SAM: λ_max of the Hessian at the centre of the bounce",
-              theory.section6.top_curvature(float(cycle[0, 1])), float(np.linalg.eigvalsh(hessian)[-1]), 1e-9),
+              theory.section_6.sharpness(float(cycle[0, 1])), float(np.linalg.eigvalsh(hessian)[-1]), 1e-9),
     )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def _descent_check(name: str, start: tuple[float, float]) -> Check:
 
 def _cycles() -> np.ndarray:
     """The points of the 2-cycle and of its mirror image, shape (4, 2)."""
-    cycle = theory.section6.cycle(ETA, RHO)
+    cycle = theory.section_6.cycle(ETA, RHO)
     return np.concatenate([cycle, cycle * [1, -1]])
 
 
@@ -121,7 +121,7 @@ def noise(progress: Progress) -> Outcome:
     samples = -(w[1:20_001] - w[:20_000]) / ETA - gradients
     # On the quadratic ½w₂² the stationary law of w₂ is Gaussian; the ravine bends it by some per cent.
     variance = ETA * SIGMA**2 / (2 - ETA)
-    height = float(theory.section6.cycle(ETA, RHO)[0, 1])
+    height = float(theory.section_6.cycle(ETA, RHO)[0, 1])
     settled = w[_BURN_IN:, 1]
     checks = (
         *_sam_checks(name, start),

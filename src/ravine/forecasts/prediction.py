@@ -14,7 +14,7 @@ from ravine.forecasts.measured import Measured, bend, measure
 from ravine.forecasts.reduced import Reduced
 from ravine.methods import GD, SAM, USAM, Method, gradient_norm
 from ravine.objectives import Objective, beginning
-from ravine.theory import edge
+from ravine.theory import amplitude
 
 _RULES = (GD, SAM, USAM)
 # A run has arrived at the bounce where ‖∇ℓ‖ stays within this of the law.
@@ -209,7 +209,9 @@ def _dataset(reduced: Reduced, z: np.ndarray, loss: float, steps: int) -> xr.Dat
 def _floor(seen: Measured, method: Method, loss: float) -> float | None:
     values, columns = np.linalg.eigh(seen.reduced.hessian[: seen.own, : seen.own])
     lam = float(values[-1])
-    if lam <= 0 or method.eta * lam >= 2 * (1 + method.momentum):
+    radius = method.rho if isinstance(method, SAM) else 0.0
+    half_width = float(amplitude(lam, method.eta, radius, method.momentum))
+    if np.isnan(half_width):
         return None
     # What is flat to rounding can give no more than rounding.
     flat = 1e-12 * lam
@@ -217,10 +219,7 @@ def _floor(seen: Measured, method: Method, loss: float) -> float | None:
         return None
     curved = values > flat
     lowest = loss - float((0.5 * (seen.reduced.g[0] * columns[0, curved]) ** 2 / values[curved]).sum())
-    if not isinstance(method, SAM) or method.rho == 0:
-        return lowest
-    amplitude = edge.heavy_ball_amplitude(lam, method.eta, method.rho, method.momentum)
-    return lowest + 0.5 * lam * amplitude**2
+    return lowest + 0.5 * lam * half_width**2
 
 
 def _overtaken(reduced: Reduced, method: Method, z: np.ndarray) -> int | None:
@@ -237,9 +236,8 @@ def _arrival(run: xr.Dataset, method: Method) -> int | None:
     if not isinstance(method, SAM) or method.rho == 0:
         return None
     lam, norms = run["sharpness"].values, run["grad_norm"].values
-    room = 2 * (1 + method.momentum) - method.eta * lam
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        law = np.where(room > 0, method.eta * method.rho * lam**2 / room, np.nan)
+        law = lam * amplitude(lam, method.eta, method.rho, method.momentum)
         outside = np.flatnonzero(~(np.abs(norms / law - 1) <= _NEAR))
     if outside.size == 0:
         return 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ravine.theory import checks
+from ravine.theory.checks import fraction, non_negative, numbers, positive
 
 
 def sam_edge(grad_norm: ArrayLike, eta: float, rho: float, momentum: float = 0.0) -> np.ndarray:
-    """SAM-edge(g): the curvature above which a direction grows at gradient norm g (Long and Bartlett).
+    """SAM-edge(g): the curvature above which a direction grows at gradient norm g (arXiv:2309.12488).
 
     The root λ of ηλ(1 + ρλ/g) = 2(1+m); 2(1+m)/η at ρ = 0, the edge of gradient descent with heavy ball.
     It is g/(2ρ)·(√(1+x) − 1), x = 8(1+m)ρ/(ηg), computed as (4(1+m)/η)/(√(1+x) + 1), which loses no digits for
@@ -27,10 +27,8 @@ def sam_edge(grad_norm: ArrayLike, eta: float, rho: float, momentum: float = 0.0
     ValueError
         If a parameter is out of range.
     """
-    eta, rho = checks.positive("eta", eta), checks.non_negative("rho", rho)
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum = {momentum!r}: the momentum must lie in [0, 1)")
-    g = np.asarray(grad_norm, dtype=np.float64)
+    eta, rho, momentum = positive("eta", eta), non_negative("rho", rho), fraction("momentum", momentum)
+    g = numbers("grad_norm", grad_norm)
     if not (g >= 0).all():
         raise ValueError("grad_norm: a norm is a number ≥ 0")
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -38,31 +36,14 @@ def sam_edge(grad_norm: ArrayLike, eta: float, rho: float, momentum: float = 0.0
     return 4 * (1 + momentum) / eta / (np.sqrt(1 + x) + 1)
 
 
-def usam_stable(lam: ArrayLike, eta: float, rho: float) -> np.ndarray:
-    """Whether SAM without normalisation contracts along curvature λ ≥ 0: ηλ(1+ρλ) < 2.
-
-    Raises
-    ------
-    ValueError
-        If η ≤ 0 or ρ < 0.
-    """
-    lam = np.asarray(lam, dtype=np.float64)
-    return checks.positive("eta", eta) * lam * (1 + checks.non_negative("rho", rho) * lam) < 2
-
-
-def heavy_ball_amplitude(lam: float, eta: float, rho: float, momentum: float) -> float:
-    """Half-width ηρλ/(2(1+m) − ηλ) of the bounce of SAM with heavy ball, in ‖w‖; NaN where ηλ ≥ 2(1+m).
-
-    From −A = A − ηλ(A+ρ) + m(A − (−A)). The 2-cycle attracts its neighbourhood for every m < 1; from about m = 0.4 on,
-    wider orbits (+ + − −, and longer) attract as well, so that a run need not end in it.
+def usam_stable(eigenvalues: ArrayLike, eta: float, rho: float, momentum: float = 0.0) -> np.ndarray:
+    """Whether SAM without normalization contracts along curvatures λ ≥ 0, of any shape: ηλ(1+ρλ) < 2(1+m).
 
     Raises
     ------
     ValueError
         If a parameter is out of range.
     """
-    lam, eta, rho = checks.positive("lam", lam), checks.positive("eta", eta), checks.non_negative("rho", rho)
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum = {momentum!r}: the momentum must lie in [0, 1)")
-    room = 2 * (1 + momentum) - eta * lam
-    return eta * rho * lam / room if room > 0 else float("nan")
+    lam = numbers("eigenvalues", eigenvalues)
+    eta, rho, momentum = positive("eta", eta), non_negative("rho", rho), fraction("momentum", momentum)
+    return eta * lam * (1 + rho * lam) < 2 * (1 + momentum)

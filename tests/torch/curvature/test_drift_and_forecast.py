@@ -26,11 +26,12 @@ def test_drift_is_the_law_over_the_dense_spectrum() -> None:
     eta, rho, steps = 0.4 / lam[0], 0.02, 500
     seen = probe.drift(eta, rho, steps, products=w.numel())
     law = theory.drift
-    moved = law.displacement(lam[1:], gradient[1:], lam[0], eta, rho, steps) @ vectors[1:]
+    setting = {"sharpness": lam[0], "eta": eta, "rho": rho}
+    moved = law.displacement(lam[1:], gradient[1:], **setting, steps=steps) @ vectors[1:]
     assert seen.moved == pytest.approx(moved, abs=1e-6 * float(np.linalg.norm(moved)))
-    change = law.sharpness_change(lam[1:], gradient[1:], lam[0], eta, rho, steps)
+    change = law.sharpness_change(lam[1:], gradient[1:], **setting, steps=steps)
     assert seen.sharpness_change == pytest.approx(change, rel=1e-6)
-    flat = -law.printed_coefficient(lam[0], eta, rho) * observations.flatness(lam[1:], lam[0]) * gradient[1:]
+    flat = -law.flat_coefficient(**setting) * observations.flatness(lam[1:], lam[0]) * gradient[1:]
     assert seen.flat == pytest.approx(flat @ vectors[1:], abs=1e-6 * float(np.linalg.norm(flat)))
     few = probe.drift(eta, rho, steps, products=20)
     assert few.sharpness_change == pytest.approx(change, rel=0.02)

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine import spectrum
+from ravine import spectrum, theory
 from ravine.arrays import as_numpy
 from ravine.spectrum import Eigenpairs
-from ravine.theory import edge
 from ravine.torch.curvature.probed_network import ProbedNetwork
 from ravine.torch.optimizers.relatives import ESAM
 from ravine.torch.optimizers.trial import trial
@@ -106,9 +105,7 @@ def measured_bounce(
     pairs = spectrum.eigenpairs(objective, centre, 1, tol)
     amplitude, before = float(np.linalg.norm(half)), float(np.linalg.norm(b - a))
     sharpness = float(pairs.values[0]) if getattr(optimizer, "normalise", True) else np.nan
-    law = (
-        edge.heavy_ball_amplitude(sharpness, settings.eta, settings.rho, settings.momentum) if sharpness > 0 else np.nan
-    )
+    law = float(theory.amplitude(sharpness, settings.eta, settings.rho, settings.momentum))
     along = abs(float(half @ pairs.vectors[0])) / amplitude if amplitude > 0 else np.nan
     reversal = float(half @ (b - a)) / (amplitude * before) if amplitude * before > 0 else np.nan
     return Bounce(centre, half, amplitude, law, along, reversal, pairs)

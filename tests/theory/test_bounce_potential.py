@@ -10,6 +10,9 @@ from scipy.optimize import approx_fprime
 
 import naive
 from ravine import theory
+from ravine.methods import SAM
+from ravine.objectives import quadratic
+from ravine.simulate import trajectory
 
 spectra = st.lists(st.floats(0.05, 1.0), min_size=1, max_size=5).map(np.array)
 eta_shares = st.floats(0.02, 1.9)
@@ -25,9 +28,23 @@ def test_sam_is_gradient_descent_on_j(lam: np.ndarray, share: float, rho: float,
     assert np.allclose(-naive.quadratic_sam(lam, w, eta, rho), step, rtol=1e-12, atol=1e-12 * (1 + rho))
 
 
+@given(spectra, eta_shares, st.floats(0.05, 3.0), st.floats(0.01, 0.95), seeds)
+def test_sam_with_momentum_is_heavy_ball_on_j(
+    lam: np.ndarray, share: float, rho: float, momentum: float, seed: int
+) -> None:
+    eta = share / lam.max()
+    method = SAM(eta=eta, rho=rho, momentum=momentum)
+    start = np.random.default_rng(seed).standard_normal(lam.size)
+    w = trajectory(quadratic(lam), method, start=start, steps=12)["w"].values[0]
+    u = w * (-1.0) ** np.arange(len(w))[:, None]
+    downhill = eta * rho * theory.potential(lam, eta, rho, momentum).gradient(u[1:-1])
+    after = u[1:-1] - downhill + momentum * (u[1:-1] - u[:-2])
+    assert np.allclose(u[2:], after, rtol=1e-11, atol=1e-11 * (1 + rho))
+
+
 @given(spectra, eta_shares, st.floats(0.05, 3.0), seeds)
 def test_derivatives_of_j(lam: np.ndarray, share: float, rho: float, seed: int) -> None:
-    potential = theory.potential(lam, share / lam.max(), rho)
+    potential = theory.potential(lam, share / lam.max(), rho, momentum=seed % 3 / 4)
     u = np.random.default_rng(seed).standard_normal(lam.size)
     scale = np.abs(potential.gradient(u)).max() + np.abs(np.diag(potential.hessian(u))).max()
     assert np.allclose(potential.gradient(u), approx_fprime(u, potential.value), rtol=1e-4, atol=1e-5 * scale)
@@ -58,10 +75,17 @@ def test_the_bound_is_the_printed_sum(lam: np.ndarray, share: float, rho: float,
     assert theory.potential(lam, eta, rho).descent_bound(u) == pytest.approx(printed, rel=1e-9, abs=1e-12)
 
 
-@given(st.lists(st.floats(0.05, 1.0), min_size=1, max_size=5, unique=True), st.floats(0.02, 1.9), st.floats(0.05, 3.0))
-def test_stationary_points(values: list[float], share: float, rho: float) -> None:
+@given(
+    st.lists(st.floats(0.05, 1.0), min_size=1, max_size=5, unique=True),
+    st.floats(0.02, 1.9),
+    st.floats(0.05, 3.0),
+    st.sampled_from([0.0, 0.3, 0.9]),
+)
+def test_stationary_points(values: list[float], share: float, rho: float, momentum: float) -> None:
     lam = np.array(values)
-    potential = theory.potential(lam, share / lam.max(), rho)
+    eta = share * (1 + momentum) / lam.max()
+    potential = theory.potential(lam, eta, rho, momentum)
+    law = theory.quadratic(lam, eta, rho, momentum)
     points = potential.stationary_points()
     assert len(points) == lam.size
     for i, point in enumerate(points):
@@ -71,7 +95,9 @@ def test_stationary_points(values: list[float], share: float, rho: float) -> Non
         assert np.allclose(np.diag(point.curvatures), potential.hessian(point.u), rtol=1e-9, atol=1e-9 * scale)
         # Remark 9, with the factor λ₁² that the paper's bound lacks.
         assert point.is_minimum == (lam[i] == lam.max())
+        assert point.u[i] == pytest.approx(law.beta[i] / lam[i], rel=1e-12)
     assert potential.minimum == pytest.approx(min(point.value for point in points))
+    assert potential.minimum == pytest.approx(-law.bounce_grad_norm / 2)
 
 
 def test_a_tie_has_a_flat_valley() -> None:
@@ -88,5 +114,9 @@ def test_edges_of_j() -> None:
         potential.hessian([0.0, 1.0])
     assert len(potential.stationary_points()) == 1
     assert theory.potential([1.0], 2.0, 1.0).minimum == -np.inf
+    assert np.isfinite(theory.potential([1.0], 2.0, 1.0, momentum=0.1).minimum)
+    assert theory.potential([1.0, 0.5], 2.2, 1.0, momentum=0.1).minimum == -np.inf
+    with pytest.raises(ValueError, match="momentum=0"):
+        theory.potential([1.0], 0.2, 1.0, momentum=0.1).descent_bound([1.0])
     with pytest.raises(ValueError, match="rho"):
         theory.potential([1.0], 0.1, 0.0)

@@ -1,4 +1,4 @@
-"""SAM on ½ Σ λᵢwᵢ²: a proof that from some step on the run is within ε of its cycle.
+"""SAM on ½ Σ λᵢwᵢ² (arXiv:2210.01513): a proof that from some step on the run is within ε of its cycle.
 
 Write f for the step, f(w) = (I − ηΛ − ηρΛ²/‖Λw‖)w. Its derivative, (I − ηΛ) − (ηρ/N)Λ(I − v̂v̂ᵀ)Λ with v = Λw, N = ‖v‖,
 is symmetric in these coordinates (SAM is gradient descent on J); its eigenvalues lie in [1 − ηλ₁ − b/N, 1 − ηλ_d].
@@ -16,12 +16,22 @@ derivative is within bD(λ₁+λ₂)/(β₁(β₁−λ₁D)) of that at p. Where
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from ravine.certify.certificate import Certificate, CouldNotDecide, decimal, precision, sealed, upward
 
 LEAST_BITS, MOST_BITS, MOST_STEPS = 64, 8192, 200_000
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Undecided:
+    """Why a precision gave no proof, and whether more of it might."""
+
+    reason: str
+    precision_helps: bool
 
 
 def prove(
@@ -74,52 +84,52 @@ def prove(
             outcome = _attempt(flint.arb, given, bits, most_steps, progress)
         if isinstance(outcome, Certificate):
             return outcome
-        reason = outcome
-        if reason.startswith("steps"):
+        reason = outcome.reason
+        if not outcome.precision_helps:
             break
         bits *= 2
     raise CouldNotDecide(f"could not decide with at most {most_bits} bits and {most_steps} steps: {reason}")
 
 
 def _given(eigenvalues: Any, eta: Any, rho: Any, start: Any, within: Any) -> dict[str, Any]:
-    from fractions import Fraction
-
     given = {
-        "lam": [decimal("eigenvalues", x) for x in eigenvalues],
+        "eigenvalues": [decimal("eigenvalues", x) for x in eigenvalues],
         "eta": decimal("eta", eta),
         "rho": decimal("rho", rho),
         "start": [decimal("start", x) for x in start],
         "within": decimal("within", within),
     }
-    lam = [Fraction(x) for x in given["lam"]]
+    lam = [Fraction(x) for x in given["eigenvalues"]]
     if len(lam) < 2 or min(lam) <= 0:
         raise ValueError("eigenvalues: give two or more positive numbers; flat directions do not move, leave them out")
-    top = max(lam)
-    if lam.count(top) > 1:
+    sharpness = max(lam)
+    if lam.count(sharpness) > 1:
         raise ValueError("eigenvalues: λ₁ = λ₂, the limit is a sphere; merge equal eigenvalues into one coordinate")
     if len(lam) != len(given["start"]):
         raise ValueError(f"start: give {len(lam)} numbers, one for each eigenvalue")
     for name in ("eta", "rho", "within"):
         if Fraction(given[name]) <= 0:
             raise ValueError(f"{name} = {given[name]}: give a positive number")
-    if Fraction(given["eta"]) * top >= 2:
-        raise ValueError(f"eta·λ₁ = {float(Fraction(given['eta']) * top):.6g}: there is a cycle only for η < 2/λ₁")
-    if Fraction(given["start"][lam.index(top)]) == 0:
+    if Fraction(given["eta"]) * sharpness >= 2:
+        raise ValueError(
+            f"eta·λ₁ = {float(Fraction(given['eta']) * sharpness):.6g}: there is a cycle only for η < 2/λ₁"
+        )
+    if Fraction(given["start"][lam.index(sharpness)]) == 0:
         raise ValueError("start: w₀ has no part along e₁, and never gets one; move it")
     return given
 
 
 def _attempt(
     arb: Any, given: dict[str, Any], bits: int, most_steps: int, progress: Progress | None
-) -> Certificate | str:
-    """A certificate at this precision, or why there is none; 'steps…' if more precision would not help."""
-    lam, eta, rho = [arb(x) for x in given["lam"]], arb(given["eta"]), arb(given["rho"])
-    order = sorted(range(len(lam)), key=lambda i: float(given["lam"][i]))
+) -> Certificate | _Undecided:
+    """A certificate at this precision, or why there is none."""
+    lam, eta, rho = [arb(x) for x in given["eigenvalues"]], arb(given["eta"]), arb(given["rho"])
+    order = sorted(range(len(lam)), key=lambda i: float(given["eigenvalues"][i]))
     axis, (second, top) = order[-1], (lam[order[-2]], lam[order[-1]])
     eps, b, h = arb(given["within"]), eta * rho * top**2, eta * top
     beta = b / (2 - h)
     keep, pull = [1 - eta * x for x in lam], [eta * rho * x**2 for x in lam]
-    rate = _rate(arb, lam, axis, eta, top)
+    rate = _rate(arb, lam, axis, eta)
     slowest = keep[order[0]]
     amplitude, digits = beta / top, int(bits * 0.301)
 
@@ -129,7 +139,7 @@ def _attempt(
     for t in range(most_steps + 1):
         size = _length(arb, v)
         if not size > top * radius:
-            return f"step {t}: ‖v‖ is not kept from 0"
+            return _Undecided(f"step {t}: ‖v‖ is not kept from 0", precision_helps=True)
         # ‖v − β₁e₁‖ ≤ λ₁‖w − p‖: far from the cycle the sum over w is not worth its time.
         away, distance = "", None
         if not abs(size - beta) > top * (eps + radius):
@@ -144,11 +154,14 @@ def _attempt(
             side = turned
             factor = rate + b * distance * (top + second) / (beta * (beta - top * distance))
             if beta > top * distance and factor < 1:
-                return _conclude(given, bits, norms, radii, arrival, t, away, factor)
+                return _sealed(
+                    given, {"norms": norms, "radii": radii}, bits=bits, arrival=arrival,
+                    contraction=t, distance=away, factor=upward(factor),
+                )  # fmt: skip
         else:
             arrival = -1
         if radius > eps / 1000 or (radius > amplitude / 8 and distance is not None):
-            return f"step {t}: the enclosure has grown to {float(radius):.3g}"
+            return _Undecided(f"step {t}: the enclosure has grown to {float(radius):.3g}", precision_helps=True)
         near = size.mid().str(digits, radius=False)
         norms.append(near)
         guess = arb(near)
@@ -159,7 +172,7 @@ def _attempt(
         v = [(k - p * inverse) * x for k, p, x in zip(keep, pull, v, strict=True)]
         if progress is not None and t % 100 == 0:
             progress(t, bits)
-    return f"steps: {most_steps} were not enough"
+    return _Undecided(f"{most_steps} steps were not enough", precision_helps=False)
 
 
 def _length(arb: Any, values: list[Any]) -> Any:
@@ -167,8 +180,9 @@ def _length(arb: Any, values: list[Any]) -> Any:
     return total.sqrt()
 
 
-def _rate(arb: Any, lam: list[Any], axis: int, eta: Any, top: Any) -> Any:
+def _rate(arb: Any, lam: list[Any], axis: int, eta: Any) -> Any:
     """The exact local rate, max{|1−ηλ₁|, |1 − ηλⱼ − (λⱼ/λ₁)²(2−ηλ₁)|}."""
+    top = lam[axis]
     rate = abs(1 - eta * top)
     for j, x in enumerate(lam):
         if j != axis:
@@ -176,18 +190,14 @@ def _rate(arb: Any, lam: list[Any], axis: int, eta: Any, top: Any) -> Any:
     return rate
 
 
-def _conclude(
-    given: dict[str, Any], bits: int, norms: list[str], radii: list[str], arrival: int, t: int, away: str, factor: Any
-) -> Certificate:
-    shrink = upward(factor)
+def _sealed(
+    given: dict[str, Any], enclosure: dict[str, list[str]], *,
+    bits: int, arrival: int, contraction: int, distance: str, factor: str,
+) -> Certificate:  # fmt: skip
     claim = (
-        f"SAM with η = {given['eta']}, ρ = {given['rho']} on the quadratic with the {len(given['lam'])} eigenvalues "
-        f"given, from the start given: for all t ≥ {arrival}, w_t is within {given['within']} of ±(ηρλ₁/(2−ηλ₁))e₁, "
-        f"the sign alternating; for t ≥ {t} within {away}·{shrink}^(t−{t})"
+        f"SAM with η = {given['eta']}, ρ = {given['rho']} on the quadratic with the {len(given['eigenvalues'])} "
+        f"eigenvalues given, from the start given: for all t ≥ {arrival}, w_t is within {given['within']} of "
+        f"±(ηρλ₁/(2−ηλ₁))e₁, the sign alternating; for t ≥ {contraction} within {distance}·{factor}^(t−{contraction})"
     )
-    return sealed(
-        {"kind": "quadratic"} | given | {
-            "claim": claim, "bits": bits, "arrival": arrival, "contraction": t, "distance": away, "factor": shrink,
-            "norms": norms, "radii": radii,
-        }
-    )  # fmt: skip
+    numbers = {"bits": bits, "arrival": arrival, "contraction": contraction, "distance": distance, "factor": factor}
+    return sealed({"kind": "quadratic"} | given | {"claim": claim} | numbers | enclosure)

@@ -7,14 +7,26 @@ one fixed point of G. The multipliers of G over X are inside the unit circle iff
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from ravine.certify import checking
 from ravine.certify.certificate import Certificate, CouldNotDecide, decimal, precision, sealed
-from ravine.theory import section6
+from ravine.certify.checking import Invalid, verify_section_6
+from ravine.theory.section_6 import cycle
 
 Matrix = list[list[Any]]
 BITS, MOST_BITS = 128, 2048
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A box that passes the test: its centre, Y, trace and determinant of G' on it, whether the cycle attracts."""
+
+    centre: list[Any]
+    preconditioner: Matrix
+    trace: Any
+    determinant: Any
+    stable: bool
 
 
 def prove_section_6(eta: float | str = "0.2", rho: float | str = "1") -> Certificate:
@@ -35,7 +47,7 @@ def prove_section_6(eta: float | str = "0.2", rho: float | str = "1") -> Certifi
         If python-flint is not installed.
     """
     eta, rho = decimal("eta", eta), decimal("rho", rho)
-    guess = section6.cycle(float(eta), float(rho))[0]
+    guess = cycle(float(eta), float(rho))[0]
     bits = BITS
     while bits <= MOST_BITS:
         with precision(bits) as flint:
@@ -45,11 +57,11 @@ def prove_section_6(eta: float | str = "0.2", rho: float | str = "1") -> Certifi
                 found = _box(arb, centre, arb(10) ** -power, arb(eta), arb(rho))
                 if found is None:
                     continue
-                proof = _sealed(eta, rho, centre, f"1e-{power}", bits, found)
+                proof = _sealed(eta, rho, found, f"1e-{power}", bits)
                 try:
                     # The check is coarser by a little: take the first box that it too accepts.
-                    checking.section6(arb, proof.data)
-                except checking.Invalid:
+                    verify_section_6(arb, proof.data)
+                except Invalid:
                     continue
                 return proof
         bits *= 2
@@ -108,8 +120,8 @@ def _newton(arb: Any, w: list[Any], eta: Any, rho: Any, bits: int) -> list[Any]:
     return w
 
 
-def _box(arb: Any, centre: list[Any], radius: Any, eta: Any, rho: Any) -> dict[str, Any] | None:
-    """What is proved on the box, or None where the test fails or stability is open."""
+def _box(arb: Any, centre: list[Any], radius: Any, eta: Any, rho: Any) -> _Box | None:
+    """What is proved on the box of this radius, or None where the test fails or stability is open."""
     wide = [arb(x, radius) for x in centre]
     end, _ = _twice(arb, centre, eta, rho)
     middle, _ = _step(arb, wide, eta, rho)
@@ -133,15 +145,14 @@ def _box(arb: Any, centre: list[Any], radius: Any, eta: Any, rho: Any) -> dict[s
         stable = False
     else:
         return None
-    found = [x + z for x, z in zip(centre, inside, strict=True)]
-    return {"stable": stable, "trace": trace, "det": det, "found": found, "y": y}
+    return _Box(centre, y, trace, det, stable)
 
 
-def _sealed(eta: str, rho: str, centre: list[Any], radius: str, bits: int, found: dict[str, Any]) -> Certificate:
+def _sealed(eta: str, rho: str, box: _Box, radius: str, bits: int) -> Certificate:
     # The check starts from these decimals: they must pass the test themselves.
-    short = [x.str(30, radius=False) for x in centre]
-    shown = ", ".join(x.str(8, radius=False) for x in centre)
-    verb = "attracts" if found["stable"] else "repels in some direction"
+    short = [x.str(30, radius=False) for x in box.centre]
+    shown = ", ".join(x.str(8, radius=False) for x in box.centre)
+    verb = "attracts" if box.stable else "repels in some direction"
     claim = (
         f"SAM with η = {eta}, ρ = {rho} on w₁²/(1+w₂²/2) + w₂²/2 has a 2-cycle through ({shown}…); its two-step "
         f"map has exactly one fixed point within {radius} of that point in each coordinate, and the cycle {verb}"
@@ -150,7 +161,7 @@ def _sealed(eta: str, rho: str, centre: list[Any], radius: str, bits: int, found
         {
             "kind": "section 6", "eta": eta, "rho": rho, "claim": claim, "bits": bits, "centre": short,
             "radius": radius,
-            "preconditioner": [[x.str(30, radius=False) for x in row] for row in found["y"]],
-            "trace": found["trace"].str(8), "determinant": found["det"].str(8), "stable": found["stable"],
+            "preconditioner": [[x.str(30, radius=False) for x in row] for row in box.preconditioner],
+            "trace": box.trace.str(8), "determinant": box.determinant.str(8), "stable": box.stable,
         }
     )  # fmt: skip
