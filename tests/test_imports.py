@@ -44,6 +44,7 @@ GUARDED = {
     "torch": {"torch", "experiments"},
     "matplotlib": {"plots", "experiments", "torch"},
     "jinja2": {"report"},
+    "latex2mathml": {"report"},
     "sklearn": {"experiments"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -31,6 +31,7 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
 
     require("matplotlib", "report")
     require("jinja2", "report")
+    require("latex2mathml", "report")
     if {"network", "probe"} & set(names):
         require("torch", "torch")
         require("sklearn", "report")
@@ -86,17 +87,23 @@ def _print(outcomes: list[Outcome], missing: dict[str, str], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from ravine.experiments import repeated
+
     table = Table()
     for heading in ("experiment", "quantity", "predicted", "measured", "tolerance", ""):
         table.add_column(heading, overflow="fold")
-    for outcome in outcomes:
-        for check in outcome.checks:
-            numbers = (f"{value:.6g}" for value in (check.predicted, check.measured, check.tolerance))
-            verdict = "holds" if check.holds else "DOES NOT HOLD"
-            table.add_row(check.experiment, check.quantity, *numbers, verdict, style=None if check.holds else "red")
+    again = repeated(outcomes)
+    checks = [check for outcome in outcomes for check in outcome.checks if check not in again]
+    for check in checks:
+        numbers = (f"{value:.6g}" for value in (check.predicted, check.measured, check.tol))
+        verdict = "holds" if check.holds else "DOES NOT HOLD"
+        table.add_row(check.experiment, check.quantity, *numbers, verdict, style=None if check.holds else "red")
     console = Console()
     console.print(table)
-    checks = [check for outcome in outcomes for check in outcome.checks]
     for name, reason in missing.items():
         console.print(f"{name} is not in the report: {reason}", style="red", markup=False)
+    if again:
+        console.print(
+            f"{len(again)} more repeat another experiment's measurement of the same run, and are not counted."
+        )
     console.print(f"{sum(check.holds for check in checks)} of {len(checks)} checks hold; see {out / 'index.html'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ravine.experiments import figure_1, figure_2, network, probe, section_6
-from ravine.experiments.experiment import Check, Outcome, Picture, Progress
+from ravine.experiments.experiment import Check, Formula, Outcome, Panel, Picture, Progress, repeated
 
 EXPERIMENTS: dict[str, Callable[[Progress], Outcome]] = {
     "figure-1": figure_1.run,
@@ -17,4 +17,4 @@ EXPERIMENTS: dict[str, Callable[[Progress], Outcome]] = {
     "probe": probe.run,
 }
 
-__all__ = ["EXPERIMENTS", "Check", "Outcome", "Picture", "Progress"]
+__all__ = ["EXPERIMENTS", "Check", "Formula", "Outcome", "Panel", "Picture", "Progress", "repeated"]

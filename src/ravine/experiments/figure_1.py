@@ -2,66 +2,40 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import numpy as np
+import xarray as xr
 
 from ravine import plots, theory
-from ravine.experiments import measure
-from ravine.experiments.experiment import Check, Outcome, Picture, Progress
+from ravine.experiments import drawing, measure
+from ravine.experiments.experiment import Check, Formula, Outcome, Panel, Picture, Progress
 from ravine.methods import SAM
 from ravine.objectives import quadratic
 from ravine.simulate import trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NAME = "figure-1"
 EIGENVALUES = (1.0, 0.5)
 ETA, RHO, START, STEPS = 0.2, 1.0, (2.0, 2.0), 30
 # Long enough for the distance to the cycle to reach rounding.
 LONG = 300
+# Half the side of the square about the origin that is shown enlarged.
+CLOSE = 0.2
+_FORMULA = Formula(
+    r"w_t \;\longrightarrow\; \pm\,\frac{\eta\rho\lambda_1}{2-\eta\lambda_1}\,e_1",
+    "The two points between which SAM bounces in the end: along e₁, the steepest direction, of curvature λ₁.",
+)
 
 
 def run(progress: Progress) -> Outcome:
     """Run Figure 1: the first 30 iterates from (2, 2), and the same run prolonged for the measurements."""
     loss, method = quadratic(EIGENVALUES), SAM(eta=ETA, rho=RHO)
-    shown = trajectory(loss, method, start=START, steps=STEPS)
-    long = trajectory(loss, method, start=START, steps=LONG)
     law = theory.quadratic(EIGENVALUES, ETA, RHO)
-    pair = law.limit(START)
-    distance = measure.distance_to_pair(long, pair)
-    norms = long["grad_norm"].values[0]
-    inside = norms <= law.b
-    entered = int(np.argmax(inside))
-    checks = (
-        Check(NAME, f"half-width |w₁| of the bounce after {LONG} steps", law.amplitude, _last(long, 0), 1e-9),
-        Check(NAME, f"|w₂| after {LONG} steps", 0.0, _last(long, 1), 1e-9),
-        Check(NAME, f"distance to the predicted cycle after {LONG} steps", 0.0, float(distance[-1]), 1e-9),
-        Check(NAME, "factor per step by which the distance to the cycle shrinks", law.rate,
-              measure.contraction_rate(distance, 1e-6), 1e-9),
-        Check(NAME, "steps outside the ball ‖∇ℓ‖ ≤ b after the first inside it", 0.0,
-              float((~inside[entered:]).sum()), 0.0),
-    )  # fmt: skip
-    with plots.style():
-        figure = plots.new_figure(9, 4.2)
-        left, right = figure.subplots(1, 2)
-        w = measure.iterates(shown)
-        plots.contours(left, loss, (-0.25, 2.15), (-0.25, 2.15))
-        plots.path(left, shown)
-        left.set(title="(a) the first 30 iterates", xlabel="w₁", ylabel="w₂", aspect="equal")
-        near = w[np.abs(w).max(axis=1) < 0.2]
-        plots.contours(right, loss, (-0.2, 0.2), (-0.2, 0.2), levels=10)
-        plots.path(right, shown)
-        right.plot(*pair.T, "+", color="black", markersize=13, markeredgewidth=1.6, label="predicted cycle", zorder=5)
-        right.set(title="(b) close to the origin", xlabel="w₁", ylabel="w₂", aspect="equal")
-        right.set(xticks=[-0.2, -0.1, 0, 0.1, 0.2], yticks=[-0.2, -0.1, 0, 0.1, 0.2])
-        right.legend(loc="lower right", facecolor="white", frameon=True, framealpha=0.9)
-    picture = Picture(
-        NAME,
-        "Figure 1. The first 30 iterates of SAM from (2, 2), with λ₁ = 1, λ₂ = 1/2, η = 1/5 and ρ = 1, over contours of "
-        "the loss. (a) SAM first walks down to the minimum, fastest in the steep direction. (b) Close to the origin it "
-        "overshoots, and what is left is a bounce from side to side along w₁, between the two points that "
-        f"theory predicts (pluses, ±{law.amplitude:.4f}).",
-        f"Two panels. Left, a path from the point (2, 2) down to the origin. Right, {len(near)} of its points near the "
-        "origin, alternating left and right of it ever closer to two marks on the horizontal axis.",
-        figure,
-    )
+    shown = measure.iterates(trajectory(loss, method, start=START, steps=STEPS))
     return Outcome(
         NAME,
         "Bouncing across the ravine",
@@ -71,11 +45,69 @@ def run(progress: Progress) -> Outcome:
             "chooses its direction, so it always steps as if it stood higher on the wall than it does: at the bottom "
             "it overshoots, and ends up bouncing between two points on opposite walls.",
         ),
-        (picture,),
-        checks,
+        _FORMULA,
+        (_picture(shown, law.limit(START)),),
+        _checks(trajectory(loss, method, start=START, steps=LONG)),
         parameters={"eta": ETA, "rho": RHO, "lambda_1": EIGENVALUES[0], "lambda_2": EIGENVALUES[1]},
     )
 
 
-def _last(run: object, coordinate: int) -> float:
-    return float(abs(measure.iterates(run)[-1, coordinate]))  # pyright: ignore[reportArgumentType]
+def _checks(long: xr.Dataset) -> tuple[Check, ...]:
+    law = theory.quadratic(EIGENVALUES, ETA, RHO)
+    distance = measure.distance_to_pair(long, law.limit(START))
+    inside = long["grad_norm"].values[0] <= law.b
+    entered = int(np.argmax(inside))
+    end = np.abs(measure.iterates(long)[-1])
+    check = partial(Check, NAME, run=measure.identity(long))
+    return (
+        check(f"half-width |w₁| of the bounce after {LONG} steps", law.amplitude, float(end[0]), 1e-9),
+        check(f"|w₂| after {LONG} steps", 0.0, float(end[1]), 1e-9),
+        check(f"distance to the predicted cycle after {LONG} steps", 0.0, float(distance[-1]), 1e-9),
+        check("factor per step by which the distance to the cycle shrinks", law.rate,
+              measure.contraction_rate(distance, 1e-6), 1e-9),
+        check("steps outside the ball ‖∇ℓ‖ ≤ b after the first inside it", 0.0,
+              float((~inside[entered:]).sum()), 0.0),
+    )  # fmt: skip
+
+
+def _picture(w: np.ndarray, pair: np.ndarray) -> Picture:
+    near = int((np.abs(w).max(axis=1) < CLOSE).sum())
+    return Picture(
+        NAME,
+        f"Figure 1. The first {STEPS} iterates of SAM from (2, 2), with λ₁ = 1, λ₂ = 1/2, η = 1/5 and ρ = 1, over contours of "
+        "the loss; colour says the step. (a) SAM first walks down to the minimum, fastest in the steep direction, w₁. (b) Close to "
+        "the origin it overshoots. The share along w₂ dies out, and what is left is a bounce from side to side along w₁, "
+        f"between the two points that theory predicts (pluses, ±{np.abs(pair).max():.4f}).",
+        (
+            Panel(
+                partial(_descent, w=w),
+                "A path from the point (2, 2) down to the origin, bending along the axis w₁ = 0.",
+            ),
+            Panel(
+                partial(_bounce, w=w, pair=pair),
+                f"The {near} points of the path near the origin, left and right of it in turn, the later the closer to two "
+                "pluses on the horizontal axis.",
+            ),
+        ),
+    )
+
+
+def _descent(ax: Axes, w: np.ndarray) -> None:
+    plots.contours(ax, quadratic(EIGENVALUES), (-0.25, 2.25), (-0.25, 2.25))
+    drawing.path_in_time(ax, w, label="SAM")
+    drawing.start_mark(ax, w[0], (-9, -4))
+    ax.plot(
+        [CLOSE, CLOSE, -CLOSE, -CLOSE, CLOSE], [-CLOSE, CLOSE, CLOSE, -CLOSE, -CLOSE], color=plots.GREY, linewidth=0.8
+    )
+    ax.annotate("(b)", (CLOSE, -CLOSE), (4, 2), textcoords="offset points", fontsize=drawing.SMALL, color=plots.GREY)
+    ax.set(title=f"(a) the first {STEPS} iterates", xlabel="w₁", ylabel="w₂", aspect="equal")
+    drawing.legend_below(ax)
+
+
+def _bounce(ax: Axes, w: np.ndarray, pair: np.ndarray) -> None:
+    plots.contours(ax, quadratic(EIGENVALUES), (-CLOSE, CLOSE), (-CLOSE, CLOSE), levels=10)
+    drawing.path_in_time(ax, w, label="SAM")
+    drawing.crosses(ax, pair, label="predicted cycle")
+    ax.set(title="(b) close to the origin", xlabel="w₁", ylabel="w₂", aspect="equal")
+    ax.set(xticks=[-CLOSE, -0.1, 0, 0.1, CLOSE], yticks=[-CLOSE, -0.1, 0, 0.1, CLOSE])
+    drawing.legend_below(ax)

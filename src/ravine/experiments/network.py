@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from ravine import observations, plots, theory
-from ravine.experiments.experiment import Check, Outcome, Picture, Progress
+from ravine.experiments import drawing
+from ravine.experiments.experiment import Check, Formula, Outcome, Panel, Picture, Progress
 from ravine.extras import require
 from ravine.methods import GD, SAM
 from ravine.simulate import trajectory
@@ -29,8 +31,8 @@ SHARPNESS_STEP, RHO = 0.4, 0.01
 STEPS, EVERY = 1000, 50
 # Before this the start's transient has not died away; the law is of the bounce.
 SETTLED = 100
-# Hessian products spent on foreseeing the fall of λ_max, and on telling flat directions from curved ones.
-FORESEEING, RESOLVING = 50, 300
+# Hessian products spent on predicting the fall of λ_max, and on telling flat directions from curved ones.
+PREDICTING, RESOLVING = 50, 300
 SEEDS = (0, 1)
 _ADAM_STEPS = 3000
 
@@ -57,7 +59,7 @@ class _Minimum:
             eta=eta,
             rho=RHO,
             steps=STEPS,
-            products=FORESEEING,
+            products=PREDICTING,
         )
 
     def flat(self, v: np.ndarray) -> np.ndarray:
@@ -76,7 +78,7 @@ class _Measured:
     probes: xr.Dataset
     control_change: float
     control_lam: np.ndarray
-    foreseen: observations.Drift
+    drift: observations.Drift
     predicted_motion: np.ndarray
     measured_motion: np.ndarray
 
@@ -85,7 +87,7 @@ class _Measured:
         return theory.amplitude(np.atleast_1d(lam), self.eta, RHO)
 
     def predicted_change(self, steps: int) -> float:
-        seen = self.foreseen.measure
+        seen = self.drift.measure
         return theory.drift.sharpness_change(
             seen.nodes, seen.components, sharpness=self.minimum.top, eta=self.eta, rho=RHO, steps=steps
         )
@@ -134,10 +136,10 @@ def residuals_of(model: Any, x: Any, y: Any) -> Callable[[Any], Any]:
 
 def train(seed: int) -> tuple[Network, np.ndarray]:
     """`task` trained to a minimum."""
-    return minimise(*task(seed))
+    return minimize(*task(seed))
 
 
-def minimise(
+def minimize(
     model: Any, loss: Callable[[Any, Any], Any], batches: list[Any], residuals: Callable[[Any], Any]
 ) -> tuple[Network, np.ndarray]:
     """Train to a minimum: Adam at first, then Levenberg and Marquardt's method to the last digits."""
@@ -205,7 +207,6 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
     control_lam = np.array([eigenpairs(objective, point, 1, tol=1e-10).values[0] for point in control["w"].values[0]])
     centre = bounce["centre"].sel(step=[SETTLED, STEPS]).values[0]
     motion = (centre[1] - centre[0]) / (STEPS - SETTLED)
-    foreseen = minimum.drift(eta)
     law = -theory.drift.flat_coefficient(sharpness=minimum.top, eta=eta, rho=RHO) * minimum.sharpness_gradient
     return _Measured(
         seed=seed,
@@ -216,7 +217,7 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
         probes=probes,
         control_change=float(control_lam[-1] - control_lam[0]),
         control_lam=control_lam,
-        foreseen=foreseen,
+        drift=minimum.drift(eta),
         predicted_motion=minimum.flat(law),
         measured_motion=minimum.flat(motion),
     )
@@ -232,65 +233,72 @@ def _checks(m: _Measured) -> tuple[Check, ...]:
     lam = m.probes["eigenvalues"].sel(pair=1).values
     worst = int(np.argmax(np.abs(amplitude / law - 1)))
     label = f"seed {m.seed}: "
+    check = partial(Check, NAME, run=f"{NAME}, seed {m.seed}")
     return (
-        Check(NAME, label + f"bounce amplitude against ηρλ₁/(2−ηλ₁) of the λ₁ found there, the worst of steps {SETTLED} to {STEPS}",
+        check(label + f"bounce amplitude against ηρλ₁/(2−ηλ₁) of the λ₁ found there, the worst of steps {SETTLED} to {STEPS}",
               float(law[worst]), float(amplitude[worst]), 0.01 * float(law[worst])),
-        Check(NAME, label + f"|cos| of the bounce with e₁, the least of steps {SETTLED} to {STEPS}",
+        check(label + f"|cos| of the bounce with e₁, the least of steps {SETTLED} to {STEPS}",
               1.0, float(settled["alignment"].min()), 1e-3),
-        Check(NAME, label + "cosine of the mean motion in flat directions with the drift law",
+        check(label + "cosine of the mean motion in flat directions with the drift law",
               1.0, float(predicted @ measured) / lengths[0] / lengths[1], 0.01),
-        Check(NAME, label + "length of the mean motion in flat directions per step",
+        check(label + "length of the mean motion in flat directions per step",
               lengths[0], lengths[1], 0.05 * lengths[0]),
-        Check(NAME, label + f"change of λ_max over {STEPS} steps, foreseen at the start",
+        check(label + f"change of λ_max over {STEPS} steps, predicted at the start",
               fall, float(lam[-1] - m.minimum.top), 0.06 * abs(fall)),
-        Check(NAME, label + f"gradient descent: change of λ_max over {STEPS} steps",
+        check(label + f"gradient descent: change of λ_max over {STEPS} steps",
               0.0, m.control_change, 1e-6 * m.minimum.top),
     )  # fmt: skip
+
+
+def _panels(m: _Measured) -> tuple[Panel, ...]:
+    return (
+        Panel(partial(_draw_bounce, m=m), "A zigzag that grows to a constant height between two dashed lines."),
+        Panel(
+            partial(_draw_sharpness, m=m),
+            "Circles that fall along a falling dashed curve, and squares on a level line.",
+        ),
+        Panel(
+            partial(_draw_drift, m=m),
+            "A cloud of points along the diagonal, predicted motion across and measured upwards.",
+        ),
+    )
 
 
 def _draw_bounce(ax: Axes, m: _Measured) -> None:
     along = (m.sam["w"].values[0] - m.minimum.w) @ m.minimum.vector
     shown = 40
-    ax.plot(np.arange(shown + 1), along[: shown + 1] * 1e3, "o-", color=plots.BLUE, markersize=3, linewidth=0.7)
-    for sign in (-1, 1):
-        label = "predicted ±ηρλ₁/(2−ηλ₁)" if sign > 0 else None
-        ax.axhline(
-            sign * 1e3 * float(m.law(m.minimum.top)[0]), color="black", linewidth=0.9, linestyle="--", label=label
-        )
-    ax.set(xlabel="step", ylabel="(w_t − w_z)·e₁   (×10⁻³)", title=f"bounce along e₁ (seed {m.seed})")
-    ax.legend(loc="upper right", fontsize=8)
-    ax.margins(y=0.3)
+    ax.plot(
+        np.arange(shown + 1), along[: shown + 1] * 1e3, "o-", color=plots.BLUE, markersize=3, linewidth=0.7, label="SAM"
+    )
+    half_width = 1e3 * float(m.law(m.minimum.top)[0])
+    drawing.level(ax, half_width, "±ηρλ₁/(2−ηλ₁)")
+    drawing.level(ax, -half_width, "")
+    ax.set(xlabel="step", ylabel="offset along e₁  (×10⁻³)", title=f"bounce along e₁ (seed {m.seed})")
+    drawing.legend_below(ax)
 
 
 def _draw_sharpness(ax: Axes, m: _Measured) -> None:
     steps = m.probes["step"].values
     ax.plot(steps, m.probes["eigenvalues"].sel(pair=1), "o", color=plots.BLUE, markersize=3.5, label="SAM, measured")
     curve = np.linspace(0, STEPS, 101).astype(int)
-    foreseen = [m.minimum.top + m.predicted_change(int(t)) for t in curve]
-    ax.plot(curve, foreseen, color="black", linewidth=0.9, linestyle="--", label="SAM, foreseen at step 0")
+    predicted = [m.minimum.top + m.predicted_change(int(t)) for t in curve]
+    ax.plot(curve, predicted, color="black", linewidth=0.9, linestyle="--", label="predicted")
     ax.plot(
         np.linspace(0, STEPS, m.control_lam.size), m.control_lam, "s-", color=plots.GREEN, markersize=3.5, linewidth=0.8,
         label="gradient descent",
     )  # fmt: skip
-    ax.set(xlabel="step", ylabel="λ_max (curvature)", title="sharpness over the steps")
-    ax.legend(fontsize=8)
+    ax.set(xlabel="step", ylabel="λₘₐₓ of the Hessian", title=f"sharpness (seed {m.seed})")
+    drawing.legend_below(ax)
 
 
 def _draw_drift(ax: Axes, m: _Measured) -> None:
-    scale = 1e6
-    x, y = m.predicted_motion * scale, m.measured_motion * scale
-    limit = 1.08 * max(np.abs(x).max(), np.abs(y).max())
-    ax.plot([-limit, limit], [-limit, limit], color="black", linewidth=0.8, linestyle="--", label="equal")
-    ax.plot(x, y, ".", color=plots.BLUE, markersize=2.5, label=f"{x.size} parameters", rasterized=True)
+    drawing.agreement(ax, m.predicted_motion * 1e6, m.measured_motion * 1e6)
     ax.set(
-        xlabel="predicted motion a step  (×10⁻⁶)",
-        ylabel="measured motion a step  (×10⁻⁶)",
-        title="drift in flat directions",
-        xlim=(-limit, limit),
-        ylim=(-limit, limit),
-        aspect="equal",
+        xlabel="predicted  (×10⁻⁶ a step)",
+        ylabel="measured  (×10⁻⁶ a step)",
+        title=f"drift in flat directions (seed {m.seed})",
     )
-    ax.legend(loc="upper left", fontsize=8)
+    drawing.legend_below(ax)
 
 
 @contextmanager
@@ -314,27 +322,19 @@ def run(progress: Progress) -> Outcome:
     require("sklearn", "report")
     with one_thread():
         measured = [_measure(seed, progress, (k / len(SEEDS), 1 / len(SEEDS))) for k, seed in enumerate(SEEDS)]
-    progress("drawing", 1.0)
-    with plots.style():
-        figure = plots.new_figure(12, 3.7 * len(measured))
-        rows = figure.subplots(len(measured), 3, squeeze=False)
-        for row, one in zip(rows, measured, strict=True):
-            _draw_bounce(row[0], one)
-            _draw_sharpness(row[1], one)
-            _draw_drift(row[2], one)
     first = measured[0].minimum
     picture = Picture(
         NAME,
         f"A 64-{HIDDEN}-10 tanh network ({first.w.size} parameters) trained on {IMAGES} scans of handwritten digits to a "
         f"minimum (loss {first.loss:.0e}), then full-batch SAM with ηλ₁ = {SHARPNESS_STEP} and ρ = {RHO}; one row a seed. Left: within "
         "a few steps the iterate bounces along the Hessian's top eigenvector between the two points that the quadratic "
-        "theory gives (dashed). Middle: the Hessian's largest eigenvalue falls under SAM (circles) as foreseen from the "
+        "theory gives (dashed). Middle: the Hessian's largest eigenvalue falls under SAM (circles) as predicted from the "
         "curvature at step 0 alone (dashed); under gradient descent (squares) from the same point it stays. Right: for each "
         f"parameter, the part along flat directions (|λ| below {observations.FLAT:g} λ₁) of the mean motion per step over steps {SETTLED} "
         f"to {STEPS} against Theorem 21. No Hessian was formed: all is from products with it.",
-        "Two rows of three panels. Left, a zigzag of constant height between two dashed lines. Middle, falling circles on a falling "
-        "dashed curve, and squares on a level line. Right, a cloud of points along the diagonal.",
-        figure,
+        tuple(panel for one in measured for panel in _panels(one)),
+        columns=3,
+        size=(3.7, 3.6),
     )
     return Outcome(
         NAME,
@@ -345,10 +345,15 @@ def run(progress: Progress) -> Outcome:
             "the steepest of its 3 010 directions, and drifts along those that cost nothing, to where the steepest one is "
             "less steep. How far it bounces, where it drifts and how fast the sharpness falls is computed beforehand, from the minimum, "
             "and compared with what it did.",
-            "How the radius was chosen: the laws are of first order in the change that they foresee. ρ = 0.02 was tried first. Over 1000 steps "
-            "λ_max then falls by 4 to 6 %, and it falls by 13 % (seed 0) and 7 % (seed 1) less than foreseen, outside the tolerance of 6 %; "
+            "How the radius was chosen: the laws are of first order in the change that they predict. ρ = 0.02 was tried first. Over 1000 steps "
+            "λ_max then falls by 4 to 6 %, and it falls by 13 % (seed 0) and 7 % (seed 1) less than predicted, outside the tolerance of 6 %; "
             "the drift of seed 0 is 9 % shorter than its law. The other checks held. So ρ = 0.01 is shown. At that radius seeds 0 to 6 "
             "were run once, and all their checks held; the page shows the first two.",
+        ),
+        Formula(
+            r"\lambda_1(t)-\lambda_1(0) \;\approx\; -(P\nabla\lambda_1)^{\top} f_t(H)\, P\nabla\lambda_1",
+            "The fall of the sharpness over t steps, from products with the Hessian H at the minimum alone: P takes away the part along e₁, "
+            "and f_t is the drift of Theorem 21, added up.",
         ),
         (picture,),
         tuple(check for one in measured for check in _checks(one)),

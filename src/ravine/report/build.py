@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ravine import plots
-from ravine.experiments import Check, Outcome
+from ravine.experiments import Check, Outcome, repeated
 from ravine.extras import require
+from ravine.report import page
+from ravine.report.drawings import inline
 
 PAGE, CHECKS = "index.html", "report.json"
 
@@ -64,25 +66,18 @@ def build(
     ValueError
         As `check_destination`.
     MissingExtra
-        If jinja2 or matplotlib is not installed.
+        If jinja2, latex2mathml or matplotlib is not installed.
     """
-    require("jinja2", "report")
+    for module in ("jinja2", "latex2mathml"):
+        require(module, "report")
     out = check_destination(out, force=force)
     beside = out.absolute().with_name(f".{out.name}.{os.getpid()}.{secrets.token_hex(4)}")
     beside.mkdir()
     try:
-        drawings = {}
-        with plots.style():
-            for picture in (picture for outcome in outcomes for picture in outcome.pictures):
-                for ending in ("svg", "png"):
-                    plots.save(picture.figure, beside / f"{picture.name}.{ending}")
-                drawings[picture.name] = _inline(
-                    (beside / f"{picture.name}.svg").read_text(encoding="utf-8"), picture.name
-                )
-        checks = [as_record(check) for outcome in outcomes for check in outcome.checks]
-        record = {"provenance": origin, "not_run": missing, "checks": checks}
+        drawings = _draw(outcomes, beside)
+        record = as_record(outcomes, missing, origin)
         (beside / CHECKS).write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-        (beside / PAGE).write_text(_page(outcomes, missing, origin, drawings), encoding="utf-8")
+        (beside / PAGE).write_text(page.write(outcomes, missing, origin, drawings), encoding="utf-8")
         if out.exists():
             old = beside.with_name(beside.name + ".old")
             out.rename(old)
@@ -94,46 +89,42 @@ def build(
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def as_record(check: Check) -> dict[str, Any]:
-    """A check for JSON, which has no NaN: a number that is not finite becomes null, and the check fails."""
-    numbers = {name: getattr(check, name) for name in ("predicted", "measured", "tolerance")}
-    finite = {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
-    return {"experiment": check.experiment, "quantity": check.quantity, **finite, "holds": check.holds}
+def _draw(outcomes: Sequence[Outcome], folder: Path) -> dict[str, list[str]]:
+    """Write the pictures into a folder; for each its panels as SVG for the page."""
+    drawings: dict[str, list[str]] = {}
+    with plots.style():
+        for picture in (picture for outcome in outcomes for picture in outcome.pictures):
+            figure = picture.whole()
+            plots.save(figure, folder / f"{picture.name}.svg")
+            # Where things go is found; finding it again costs as much as drawing.
+            figure.set_layout_engine("none")
+            plots.save(figure, folder / f"{picture.name}.png")
+            drawings[picture.name] = []
+            for k in range(len(picture.panels)):
+                svg = io.StringIO()
+                picture.alone(k).savefig(svg, format="svg", metadata={"Date": None})
+                drawings[picture.name].append(inline(svg.getvalue(), f"{picture.name}-{k}"))
+    return drawings
 
 
-def _inline(svg: str, name: str) -> str:
-    """An SVG for use inside HTML: no prologue, and identifiers that are unique among several on one page."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
-    return re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)
-
-
-def _page(
-    outcomes: Sequence[Outcome], missing: dict[str, str], origin: dict[str, Any], drawings: dict[str, str]
-) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ravine.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
+def as_record(outcomes: Sequence[Outcome], missing: dict[str, str], origin: dict[str, Any]) -> dict[str, Any]:
+    """The report for JSON: every check once, and which others say the same again."""
+    again = repeated(outcomes)
     checks = [check for outcome in outcomes for check in outcome.checks]
-    return environment.get_template("index.html.j2").render(
-        outcomes=outcomes,
-        missing=missing,
-        origin=origin,
-        drawings=drawings,
-        total=len(checks),
-        holding=sum(check.holds for check in checks),
-    )
+    return {
+        "provenance": origin,
+        "not_run": missing,
+        "checks": [_check_record(check) for check in checks if check not in again],
+        "repeated": [
+            {"experiment": check.experiment, "quantity": check.quantity, "counted_in": first}
+            for check, first in again.items()
+        ],
+    }
 
 
-def _number(value: float) -> str:
-    """Six digits, and powers of ten as people write them: 1e-9, not 1.000e-09."""
-    mantissa, _, exponent = f"{value:.6g}".partition("e")
-    return f"{float(mantissa):.4g}e{int(exponent)}" if exponent else mantissa
+def _check_record(check: Check) -> dict[str, Any]:
+    """A check for JSON, which has no NaN: a number that is not finite becomes null, and the check fails."""
+    numbers = {name: getattr(check, name) for name in ("predicted", "measured", "tol")}
+    finite = {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
+    words = {"experiment": check.experiment, "run": check.run, "quantity": check.quantity}
+    return {**words, **finite, "holds": check.holds}

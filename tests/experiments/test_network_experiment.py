@@ -20,11 +20,11 @@ def test_the_law_holds_on_a_real_network(tmp_path: Path) -> None:
     assert record["provenance"]["seeds"] == [0, 1]
     assert len(record["checks"]) == 12
     # The widest that the tolerances may be.
-    bounds = {"amplitude": 0.01, "|cos|": 0.001, "cosine": 0.01, "length": 0.05, "foreseen": 0.06}
+    bounds = {"amplitude": 0.01, "|cos|": 0.001, "cosine": 0.01, "length": 0.05, "predicted at": 0.06}
     for seed in network.SEEDS:
         for word, bound in bounds.items():
             (check,) = [c for c in record["checks"] if f"seed {seed}" in c["quantity"] and word in c["quantity"]]
-            assert check["tolerance"] <= bound * abs(check["predicted"]) * (1 + 1e-12)
+            assert check["tol"] <= bound * abs(check["predicted"]) * (1 + 1e-12)
 
 
 def test_the_task_is_real_and_large_enough() -> None:

@@ -25,9 +25,9 @@ def test_what_the_probe_foresees_happens(tmp_path: Path) -> None:
     for name in probe.NETWORKS:
         for word, bound in bounds.items():
             (check,) = [c for c in record["checks"] if c["quantity"].startswith(name) and word in c["quantity"]]
-            assert check["tolerance"] <= bound * abs(check["predicted"]) * (1 + 1e-12)
+            assert check["tol"] <= bound * abs(check["predicted"]) * (1 + 1e-12)
         (check,) = [c for c in record["checks"] if c["quantity"].startswith(name) and "∇λ_max" in c["quantity"]]
-        assert check["tolerance"] <= 1e-5
+        assert check["tol"] <= 1e-5
 
 
 def test_the_networks_are_what_they_are_called() -> None:
