@@ -98,6 +98,12 @@ def test_the_bounds_of_differences_hold_where_the_loss_bends_strongly(dtype: tor
     largest, smallest = probe.extremal_eigenpairs(1, 1e-5)
     assert abs(largest.values[0] - lam[-1]) <= largest.residuals[0]
     assert abs(smallest.values[0] - lam[0]) <= smallest.residuals[0]
+    # Asked for all digits that there are, it states those that differences lose.
+    for pairs in probe.extremal_eigenpairs(2, 1e-13):
+        images = pairs.vectors @ ((hessian + hessian.T) / 2)
+        residuals = np.linalg.norm(images - pairs.values[:, None] * pairs.vectors, axis=1)
+        assert (residuals <= pairs.residuals).all()
+        assert (pairs.residuals <= (1e-5 if dtype == torch.float64 else 0.1) * np.abs(lam).max()).all()
 
 
 def test_the_gradient_of_a_kept_graph_is_not_computed_again() -> None:
