@@ -9,6 +9,7 @@ from ravine import observations, theory
 from ravine.methods import SAM
 from ravine.objectives import expression, quadratic, section_6
 from ravine.simulate import ensemble, trajectory
+from ravine.spectrum import eigenpairs
 
 
 def test_the_bounce_of_a_cycle() -> None:
@@ -42,6 +43,25 @@ def test_sharpness_along_a_run() -> None:
     )
     assert float(seen["alignment"].sel(step=400)) == pytest.approx(1.0, abs=1e-12)
     assert (seen["residual"] < 1e-5).all()
+
+
+# With ηλ₁ < 2m a run may end in a wider orbit, of four points; λ₁ = 4/3.
+@pytest.mark.parametrize(("eta", "momentum"), [(0.3, 0.0), (0.3, 0.15), (1.0, 0.5)])
+def test_the_drift_of_a_run(eta: float, momentum: float) -> None:
+    loss, w = expression("w1**2/(1+w2**2/2) + w3**2/4 + w4**2/8"), np.array([0.0, -1.0, 0.0, 0.0])
+    pairs, rho, steps = eigenpairs(loss, w), 0.01, 100
+    seen = observations.drift(
+        loss, w, eigenvector=pairs.vectors[0], sharpness_gradient=loss.third(w, pairs.vectors[0]),
+        sharpness=float(pairs.values[0]), eta=eta, rho=rho, momentum=momentum, steps=steps,
+    )  # fmt: skip
+    # From the bounce on: from w itself, the gradient vanishes.
+    begin = w + theory.amplitude(float(pairs.values[0]), eta, rho, momentum) * pairs.vectors[0]
+    run = trajectory(loss, SAM(eta=eta, rho=rho, momentum=momentum), start=begin, steps=steps + 1)
+    centre = observations.bounce(run)["centre"].values[0, steps]
+    assert centre - w == pytest.approx(seen.moved, abs=0.03 * float(np.linalg.norm(seen.moved)))
+    assert 2 / (1 + centre[1] ** 2 / 2) - 4 / 3 == pytest.approx(seen.sharpness_change, rel=0.03)
+    assert steps * seen.flat == pytest.approx(seen.moved, rel=0.02, abs=1e-12)
+    assert (seen.momentum, seen.sharpness_change < 0) == (momentum, True)
 
 
 def test_misuse() -> None:

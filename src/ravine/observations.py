@@ -32,8 +32,8 @@ class Drift:
         The displacement after `steps` steps, shape (d,): in curved directions it settles.
     sharpness_change
         λ₁(steps) − λ₁(0), to first order.
-    steps, eta, rho, sharpness
-        What it is for: the number of steps, η, ρ, λ₁.
+    steps, eta, rho, momentum, sharpness
+        What it is for: the number of steps, η, ρ, the heavy-ball coefficient m, λ₁.
     measure
         The spectral measure of P∇λ₁ that it was computed from; its `products` is what it cost.
 
@@ -59,6 +59,7 @@ class Drift:
     steps: int
     eta: float
     rho: float
+    momentum: float
     sharpness: float
     measure: Measure
 
@@ -98,6 +99,7 @@ def drift(
     sharpness: float,
     eta: float,
     rho: float,
+    momentum: float = 0.0,
     steps: int = 1000,
     products: int = 60,
 ) -> Drift:
@@ -109,8 +111,8 @@ def drift(
         The loss and a minimum of it.
     eigenvector, sharpness_gradient, sharpness
         e₁, ∇λ₁ = D³ℓ(e₁, e₁, ·), each of shape (d,), and λ₁.
-    eta, rho
-        Step size and radius.
+    eta, rho, momentum
+        Step size, radius and heavy-ball coefficient.
     steps
         For how many steps.
     products
@@ -119,17 +121,29 @@ def drift(
     Raises
     ------
     ValueError
-        If ηλ₁ ≥ 2 or another number is out of range, or ∇λ₁ is along e₁.
+        If ηλ₁ ≥ 2(1+m) or another number is out of range, or ∇λ₁ is along e₁.
     """
     e, gradient = as_numpy(eigenvector), as_numpy(sharpness_gradient)
     across = gradient - (e @ gradient) * e
     seen = spectral_measure(objective, w, across, min(products, objective.dimension))
     law = theory.drift
     nodes, components, vectors = seen.nodes, seen.components, as_numpy(seen.vectors)
-    moved = law.displacement(nodes, components, sharpness=sharpness, eta=eta, rho=rho, steps=steps)
-    flat = -law.flat_coefficient(sharpness=sharpness, eta=eta, rho=rho) * flatness(nodes, sharpness) * components
-    change = law.sharpness_change(nodes, components, sharpness=sharpness, eta=eta, rho=rho, steps=steps)
-    return Drift(flat @ vectors, moved @ vectors, change, steps, eta, rho, sharpness, seen)
+    moved = law.displacement(nodes, components, sharpness=sharpness, eta=eta, rho=rho, steps=steps, momentum=momentum)
+    a_step = law.flat_coefficient(sharpness=sharpness, eta=eta, rho=rho, momentum=momentum)
+    change = law.sharpness_change(
+        nodes, components, sharpness=sharpness, eta=eta, rho=rho, steps=steps, momentum=momentum
+    )
+    return Drift(
+        flat=-a_step * (flatness(nodes, sharpness) * components) @ vectors,
+        moved=moved @ vectors,
+        sharpness_change=change,
+        steps=steps,
+        eta=eta,
+        rho=rho,
+        momentum=momentum,
+        sharpness=sharpness,
+        measure=seen,
+    )
 
 
 def bounce(run: xr.Dataset) -> xr.Dataset:

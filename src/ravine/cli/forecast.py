@@ -55,7 +55,7 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
 
 
 command.__doc__ = (
-    "Predict what SAM, USAM or gradient descent will do next on a network, and how far that is valid.\n\n"
+    "Predict what SAM, USAM or gradient descent will do next on a network, and up to which step that is valid.\n\n"
     "Example: ravine forecast my_package.my_task:problem --checkpoint ck.pt --eta 0.1 --rho 0.05 --steps 400 "
     "--plot forecast.svg"
 )

@@ -19,7 +19,7 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
     ],
     *,
     checkpoint: Annotated[Path | None, typer.Option(help="Parameters from this file of torch.save.")] = None,
-    k: Annotated[int, typer.Option("-k", "--eigenpairs", help="How many eigenvalues at the top.")] = 3,
+    k: Annotated[int, typer.Option("-k", "--eigenpairs", help="How many of the largest eigenvalues.")] = 3,
     tol: Annotated[float, typer.Option(help="Residual of each, relative to the largest.")] = 1e-3,
     eta: Annotated[float | None, typer.Option(help="Step size: compare λ_max with the edges of stability.")] = None,
     rho: Annotated[float | None, typer.Option(help="Radius of SAM, for the SAM-edge.")] = None,

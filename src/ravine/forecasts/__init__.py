@@ -1,4 +1,4 @@
-"""What a method will do next, from a few dozen Hessian-vector products, and how far that is valid."""
+"""What a method will do next, from a few dozen Hessian-vector products, and up to which step that is valid."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Forecast:
 
     @property
     def verdict(self) -> str:
-        """How far it is valid, in a sentence."""
+        """Up to which step it is valid, in a sentence."""
         last = int(self.run["step"][-1])
         if self.horizon >= last:
             return f"valid up to its end, step {last}: real steps agree within {self.tol:.0%}"

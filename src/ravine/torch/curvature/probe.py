@@ -273,7 +273,7 @@ class Probe:
     def forecast(
         self, method: Method, steps: int, products: int = 60, *, drift: bool = True, tol: float = 0.05
     ) -> Forecast:
-        """What `method` will do in the next steps on this loss, and how far that is valid."""
+        """What `method` will do in the next steps on this loss, and up to which step that is valid."""
         return _forecast(self.objective, method, steps=steps, products=products, drift=drift, tol=tol)
 
     def follow(
