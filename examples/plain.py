@@ -37,7 +37,7 @@ def train(use_sam: bool, epochs: int, rho: float) -> tuple[float, float]:
         schedule.step()
     accuracy = digits.accuracy(model, held_x, held_y)
     model.eval()
-    sharpness = suggest_rho(opt, lambda: criterion(model(x), y), eta=0.1, max_passes=80).sharpness
+    sharpness = suggest_rho(opt, lambda: criterion(model(x), y), eta=0.1, passes=80).sharpness
     return accuracy, sharpness
 
 

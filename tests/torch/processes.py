@@ -32,12 +32,14 @@ def results(program: str, factory: pytest.TempPathFactory, *, weights_only: bool
 
 def _start(program: str, out: Path) -> None:
     (out / "rendezvous").unlink(missing_ok=True)
+    shared = str(Path(__file__).parent)  # what programs and tests have in common
     processes = [
         subprocess.Popen(
             [sys.executable, program, str(rank), str(out / "rendezvous"), str(out)],
             stderr=subprocess.STDOUT,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([shared, *filter(None, [os.environ.get("PYTHONPATH")])])},
         )
         for rank in range(2)
     ]

@@ -9,7 +9,14 @@ require("torch", "torch")
 from ravine.torch.curvature.networks import Network, network  # noqa: E402 (after the check that names the extra)
 from ravine.torch.curvature.probe import Probe  # noqa: E402
 from ravine.torch.curvature.problem import load_problem  # noqa: E402
-from ravine.torch.optimizers.relatives import ASAM, ESAM, GSAM, MSAM, FriendlySAM, LookSAM  # noqa: E402
+from ravine.torch.optimizers.relatives import (  # noqa: E402
+    ASAM,
+    ESAM,
+    GSAM,
+    FriendlySAM,
+    LookSAM,
+    MicroBatchSAM,
+)
 from ravine.torch.optimizers.sam import SAM  # noqa: E402
 from ravine.torch.optimizers.schedule import RhoSchedule  # noqa: E402
 from ravine.torch.optimizers.suggest import Advice, suggest_rho  # noqa: E402
@@ -18,11 +25,11 @@ __all__ = [
     "ASAM",
     "ESAM",
     "GSAM",
-    "MSAM",
     "SAM",
     "Advice",
     "FriendlySAM",
     "LookSAM",
+    "MicroBatchSAM",
     "Network",
     "Probe",
     "RhoSchedule",

@@ -18,7 +18,7 @@ def statistics_of(model: nn.Module | None) -> list[_NormBase]:
 
 @contextmanager
 def frozen_statistics(modules: list[_NormBase]) -> Iterator[None]:
-    """BatchNorm normalises by the batch as in training, and leaves its running statistics alone.
+    """BatchNorm normalizes by the batch as in training, and leaves its running statistics alone.
 
     `num_batches_tracked` stands still too. Unlike a momentum of 0, nothing is overwritten that would have to be
     remembered: only the flag `track_running_stats` is lowered, on the modules where it stood.
@@ -34,10 +34,10 @@ def frozen_statistics(modules: list[_NormBase]) -> Iterator[None]:
             m.track_running_stats = True
 
 
-State = list[tuple[torch.device, torch.Tensor]]
+GeneratorStates = list[tuple[torch.device, torch.Tensor]]  # each device's generator, as get_rng_state gives it
 
 
-def random_state(devices: set[torch.device]) -> State:
+def random_state(devices: set[torch.device]) -> GeneratorStates:
     """The generators' states on the CPU and on `devices`. No device is waited for."""
     others = [d for d in devices if d.type != "cpu"]
     return [
@@ -46,7 +46,7 @@ def random_state(devices: set[torch.device]) -> State:
     ]
 
 
-def set_random_state(state: State) -> None:
+def set_random_state(state: GeneratorStates) -> None:
     """Put generators back to `state`."""
     for device, value in state:
         if device.type == "cpu":

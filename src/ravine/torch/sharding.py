@@ -65,7 +65,7 @@ def agreed(flag: bool | Tensor, device: torch.device) -> bool | Tensor:
     return bool(vote) if isinstance(flag, bool) else vote
 
 
-def unsynchronised(model: torch.nn.Module | None) -> AbstractContextManager[Any]:
+def unsynchronized(model: torch.nn.Module | None) -> AbstractContextManager[Any]:
     """A pass whose gradients stay with their replica.
 
     Raises

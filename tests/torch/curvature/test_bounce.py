@@ -146,7 +146,7 @@ def test_what_has_no_law(minimum: Any) -> None:
         for p in model.parameters():
             p.add_(1e-3 * torch.randn_like(p))
     # USAM's ε shrinks with the gradient: it has no bounce of a fixed width.
-    seen = probe.bounce(SAM(base, rho=RHO, normalise=False))
+    seen = probe.bounce(SAM(base, rho=RHO, normalize=False))
     assert np.isnan(seen.law)
     assert not seen.bouncing
     with pytest.raises(ValueError, match="step="):

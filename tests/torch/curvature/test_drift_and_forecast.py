@@ -15,7 +15,8 @@ from ravine.objectives import quadratic
 from ravine.torch import Probe
 
 
-def test_drift_is_the_law_over_the_dense_spectrum() -> None:
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_drift_is_the_law_over_the_dense_spectrum(momentum: float) -> None:
     model, loss, batches = task()
     probe = Probe(model, loss, batches)
     w = probe.objective.start
@@ -24,19 +25,19 @@ def test_drift_is_the_law_over_the_dense_spectrum() -> None:
     lam, vectors = lam[::-1], columns.T[::-1]
     gradient = vectors @ probe.objective.third(w, vectors[0].copy()).numpy()
     eta, rho, steps = 0.4 / lam[0], 0.02, 500
-    seen = probe.drift(eta, rho, steps, products=w.numel())
+    seen = probe.drift(eta, rho, steps, products=w.numel(), momentum=momentum)
     law = theory.drift
-    setting = {"sharpness": lam[0], "eta": eta, "rho": rho}
+    setting = {"sharpness": lam[0], "eta": eta, "rho": rho, "momentum": momentum}
     moved = law.displacement(lam[1:], gradient[1:], **setting, steps=steps) @ vectors[1:]
     assert seen.moved == pytest.approx(moved, abs=1e-6 * float(np.linalg.norm(moved)))
     change = law.sharpness_change(lam[1:], gradient[1:], **setting, steps=steps)
     assert seen.sharpness_change == pytest.approx(change, rel=1e-6)
     flat = -law.flat_coefficient(**setting) * observations.flatness(lam[1:], lam[0]) * gradient[1:]
     assert seen.flat == pytest.approx(flat @ vectors[1:], abs=1e-6 * float(np.linalg.norm(flat)))
-    few = probe.drift(eta, rho, steps, products=20)
+    few = probe.drift(eta, rho, steps, products=20, momentum=momentum)
     assert few.sharpness_change == pytest.approx(change, rel=0.02)
     with pytest.raises(ValueError, match="no bounce"):
-        probe.drift(3 / lam[0], rho)
+        probe.drift(4 / lam[0], rho, momentum=momentum)
 
 
 def test_the_flat_part_of_a_vector() -> None:

@@ -14,8 +14,8 @@ from ravine import spectrum, theory
 from ravine.arrays import as_numpy
 from ravine.spectrum import Eigenpairs
 from ravine.torch.curvature.probed_network import ProbedNetwork
-from ravine.torch.optimizers.relatives import ESAM
-from ravine.torch.optimizers.trial import trial
+from ravine.torch.optimizers.sam import SAM
+from ravine.torch.optimizers.trials import trial
 from ravine.torch.settings import settings_of
 
 
@@ -90,8 +90,10 @@ def measured_bounce(
     settings = settings_of(optimizer, rho)
     if settings.rho is None:
         raise ValueError("rho: the optimizer's group has none; pass rho=…")
-    if step is None and isinstance(optimizer, ESAM):
-        raise ValueError("optimizer: ESAM steps on losses by sample, and the probe's is a mean; pass step=…")
+    if step is None and isinstance(optimizer, SAM) and optimizer.rule.needs_samples:
+        raise ValueError(
+            f"optimizer: {type(optimizer).__name__} steps on losses by sample, and the probe's is a mean; pass step=…"
+        )
     take = step if step is not None else _steps_of(objective, optimizer)
     points = [objective.start]
     with trial(objective.model, optimizer):
@@ -104,7 +106,7 @@ def measured_bounce(
     centre, half = (b + c) / 2, (c - b) / 2
     pairs = spectrum.eigenpairs(objective, centre, 1, tol)
     amplitude, before = float(np.linalg.norm(half)), float(np.linalg.norm(b - a))
-    sharpness = float(pairs.values[0]) if getattr(optimizer, "normalise", True) else np.nan
+    sharpness = float(pairs.values[0]) if getattr(optimizer, "normalize", True) else np.nan
     law = float(theory.amplitude(sharpness, settings.eta, settings.rho, settings.momentum))
     along = abs(float(half @ pairs.vectors[0])) / amplitude if amplitude > 0 else np.nan
     reversal = float(half @ (b - a)) / (amplitude * before) if amplitude * before > 0 else np.nan

@@ -251,13 +251,20 @@ class Probe:
         """
         return measured_bounce(self.objective, optimizer, step, rho=rho, tol=tol)
 
-    def drift(self, eta: float, rho: float, steps: int = 1000, products: int = 60) -> Drift:
+    def drift(self, eta: float, rho: float, steps: int = 1000, products: int = 60, *, momentum: float = 0.0) -> Drift:
         """How the centre of SAM's bounce will move from here, a minimum: flat directions drift, curved ones settle.
+
+        Parameters
+        ----------
+        eta, rho, momentum
+            Step size, radius and heavy-ball coefficient m of the training.
+        steps, products
+            For how many steps; Hessian products to spend on it beside those of `sharpness_gradient`.
 
         Raises
         ------
         ValueError
-            If ηλ₁ ≥ 2, or λ₁ = λ₂ to within the bounds: there is no direction to drift in.
+            If ηλ₁ ≥ 2(1+m), or λ₁ = λ₂ to within the bounds: there is no direction to drift in.
         """
         found = self.sharpness_gradient()
         if found.value is None:
@@ -267,7 +274,8 @@ class Probe:
         w = self.objective.start
         return observations.drift(
             self.objective, w, eigenvector=found.eigenpairs.vectors[0], sharpness_gradient=found.value,
-            sharpness=float(found.eigenpairs.values[0]), eta=eta, rho=rho, steps=steps, products=products,
+            sharpness=float(found.eigenpairs.values[0]), eta=eta, rho=rho, momentum=momentum,
+            steps=steps, products=products,
         )  # fmt: skip
 
     def forecast(

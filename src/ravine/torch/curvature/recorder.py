@@ -15,7 +15,7 @@ from ravine.arrays import as_numpy
 from ravine.files import write_beside
 from ravine.spectrum import Eigenpairs
 from ravine.torch.curvature.probed_network import ProbedNetwork
-from ravine.torch.optimizers.trial import on_trial
+from ravine.torch.optimizers.trials import on_trial
 from ravine.torch.settings import settings_of
 
 _UNITS = {

@@ -1,14 +1,48 @@
-"""What a step knows of itself: `Last`, and where it is written."""
+"""What a step knows of itself: `StepDiagnostics`."""
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, NoReturn
 
 from torch import Tensor
+
+
+class StepStatus(StrEnum):
+    """How a step went."""
+
+    OK = "ok"
+    ZERO_GRADIENT = "zero gradient"
+    NO_GRADIENT = "no gradient"
+    NON_FINITE = "non-finite"
+    SINGLE_PASS = "single pass"
+
+
+Costly = Literal["cosine", "radius", "unmoved", "bounce"]  # sweeps over the weights, or a buffer: kept up while read
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A step's figures as they are left on the device; None: not known. Attributes as in `StepDiagnostics`."""
+
+    step: int = 0
+    loss: Any = None
+    loss_ascended: Any = None
+    grad_norm: Tensor | None = None
+    sam_grad_norm: Tensor | None = None
+    cosine: Tensor | None = None
+    radius: Tensor | float | None = None
+    unmoved: Tensor | float | None = None
+    bounce: Tensor | None = None
+    passes: float | None = None
+    status: StepStatus | None = None
+    finite: bool | Tensor = True
+
+    def __repr__(self) -> str:
+        return f"Findings(step={self.step})"
+
 
 FIELDS = (
     "step",
@@ -25,121 +59,129 @@ FIELDS = (
     "status",
 )
 
-# What takes sweeps over the weights or a buffer: kept up while somebody reads it.
-COSTLY = ("cosine", "radius", "unmoved", "bounce")
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value
 
 
-class Last:
-    """The last step's diagnostics. Tensors stay on their device until an attribute is read.
+class StepDiagnostics:
+    """The last step's figures, as `opt.last`. Tensors stay on their device until an attribute is read.
 
-    Reading waits for the device; a step that nobody reads waits for nothing. None: not known.
+    Reading waits for the device; a step that nobody reads waits for nothing. None: not known. To look without being
+    counted as a reader, take `findings`.
 
-    Attributes
+    Parameters
     ----------
-    step
-        Steps taken, this one included (skipped ones too).
-    loss, loss_ascended
-        ℓ(w) and ℓ(w + ε): what the closure returned, or what a loop in two phases handed to `ascended`.
-    loss_gap
-        ℓ(w + ε) − ℓ(w), the sharpness of the paper's Section 1.
-    grad_norm, sam_grad_norm
-        ‖g‖ of the gradient that was ascended along, and of the second pass's, before any clipping.
-    cosine
-        Of the two gradients.
-    radius
-        ‖(w + ε) − w‖ as the model saw it, after rounding to the weights' precision. 0 where nothing was perturbed.
-    unmoved
-        The fraction of coordinates that rounding left where they were; for bfloat16 weights only.
-    bounce
-        Cosine with the previous step's SAM gradient: near −1 the run bounces across the ravine. It needs the
-        previous gradient, a second parameter-sized buffer: kept from the first reading on, or with bounce=True.
-    passes
-        Forward–backward passes of this step, in whole batches.
-    status
-        "ok"; "zero gradient" (‖g‖ = 0: not perturbed); "no gradient" (no parameter had one); "non-finite"
-        (a gradient of either pass: weights restored, base step left out); "single pass" (the rule saved the second).
+    findings
+        The figures, unread.
+    looked
+        Told of each reading of a figure that costs sweeps over the weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ravine.torch import SAM
+    >>> w = torch.tensor([3.0, 4.0], requires_grad=True)
+    >>> opt = SAM(torch.optim.SGD([w], lr=0.1), rho=0.5)
+    >>> def closure():
+    ...     opt.zero_grad()
+    ...     loss = (w**2).sum() / 2
+    ...     loss.backward()
+    ...     return loss
+    >>> _ = opt.step(closure)
+    >>> opt.last.status.value, opt.last.grad_norm, round(opt.last.loss_gap, 3)
+    ('ok', 5.0, 2.625)
     """
 
-    def __init__(self, raw: dict[str, Any], looked: Callable[[str], None] | None = None):
-        self._raw = raw
+    def __init__(self, findings: Findings | None = None, looked: Callable[[Costly], None] | None = None):
+        self.findings = findings if findings is not None else Findings()
         self._looked = looked
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in FIELDS:
-            raise AttributeError(f"opt.last has no {name!r}; it has {', '.join(FIELDS)}")
-        if name in COSTLY and self._looked is not None:
-            self._looked(name)
-        if name == "loss_gap":
-            before, after = self.loss, self.loss_ascended
-            return None if before is None or after is None else after - before
-        if name == "status":
-            return self._status()
-        value = self._raw.get(name)
-        return value.item() if isinstance(value, Tensor) else value
+    @property
+    def step(self) -> int:
+        """Steps taken, this one included (skipped ones too)."""
+        return self.findings.step
 
-    def _status(self) -> str:
-        raw = self._raw
-        if not bool(raw.get("finite", True)):
-            return "non-finite"
-        if raw.get("status") is not None:
-            return raw["status"]
-        return "zero gradient" if self.grad_norm == 0 else "ok"
+    @property
+    def loss(self) -> float | None:
+        """ℓ(w): what the closure returned, or what a loop in two phases handed to `ascended`."""
+        return _number(self.findings.loss)
+
+    @property
+    def loss_ascended(self) -> float | None:
+        """ℓ(w + ε): likewise, by ``second.loss``."""
+        return _number(self.findings.loss_ascended)
+
+    @property
+    def loss_gap(self) -> float | None:
+        """ℓ(w + ε) − ℓ(w), the sharpness of the paper's Section 1."""
+        before, after = self.loss, self.loss_ascended
+        return None if before is None or after is None else after - before
+
+    @property
+    def grad_norm(self) -> float | None:
+        """‖g‖ of the gradient that was ascended along, before any clipping."""
+        return _number(self.findings.grad_norm)
+
+    @property
+    def sam_grad_norm(self) -> float | None:
+        """‖g‖ of the second pass's gradient, before any clipping."""
+        return _number(self.findings.sam_grad_norm)
+
+    @property
+    def cosine(self) -> float | None:
+        """Of the two gradients."""
+        return self._costly("cosine")
+
+    @property
+    def radius(self) -> float | None:
+        """‖(w + ε) − w‖ as the model saw it, after rounding to the weights' precision; 0: nothing was perturbed."""
+        return self._costly("radius")
+
+    @property
+    def unmoved(self) -> float | None:
+        """The fraction of coordinates that rounding left where they were; for bfloat16 weights only."""
+        return self._costly("unmoved")
+
+    @property
+    def bounce(self) -> float | None:
+        """Cosine with the previous step's SAM gradient: near −1 the run bounces across the ravine.
+
+        It needs the previous gradient, a second parameter-sized buffer: kept from the first reading on, or with
+        ``bounce=True``.
+        """
+        return self._costly("bounce")
+
+    @property
+    def passes(self) -> float | None:
+        """Forward–backward passes of this step, in whole batches."""
+        return self.findings.passes
+
+    @property
+    def status(self) -> StepStatus | None:
+        """How the step went; None before the first one.
+
+        "ok"; "zero gradient" (‖g‖ = 0: not perturbed); "no gradient" (no parameter had one); "non-finite" (a gradient
+        of either pass: weights restored, base step left out); "single pass" (the rule saved the second).
+        """
+        if not bool(self.findings.finite):
+            return StepStatus.NON_FINITE
+        if self.findings.status is StepStatus.OK and self.grad_norm == 0:
+            return StepStatus.ZERO_GRADIENT
+        return self.findings.status
+
+    def _costly(self, name: Costly) -> float | None:
+        if self._looked is not None:
+            self._looked(name)
+        return _number(getattr(self.findings, name))
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as plain numbers."""
+        """All of it, as plain numbers and a status."""
         return {name: getattr(self, name) for name in FIELDS}
 
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"opt.last has no {name!r}; it has {', '.join(FIELDS)}")
+
     def __repr__(self) -> str:
-        return "Last(" + ", ".join(f"{name}={value!r}" for name, value in self.as_dict().items()) + ")"
-
-
-class CsvLog:
-    """One row a step; a run that is resumed goes on in the same file."""
-
-    def __init__(self, path: Path):
-        fresh = not path.exists() or path.stat().st_size == 0
-        if not fresh:
-            with path.open(newline="") as file:
-                if next(csv.reader(file), None) != list(FIELDS):
-                    raise ValueError(f"{path} holds something else than a log of these columns: name another file")
-        self.path = path
-        if fresh:
-            self._append(FIELDS)
-
-    def _append(self, row: Any) -> None:
-        # Opened for each row: nothing is lost with the process, and nothing is left open.
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow(row)
-
-    def __call__(self, last: Last) -> None:
-        self._append("" if value is None else value for value in last.as_dict().values())
-
-
-class ScalarLog:
-    """Every number to a TensorBoard writer, or to whatever has its `add_scalar`."""
-
-    def __init__(self, writer: Any, prefix: str):
-        self.writer = writer
-        self.prefix = prefix
-
-    def __call__(self, last: Last) -> None:
-        values = last.as_dict()
-        step = values.pop("step")
-        for name, value in values.items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                self.writer.add_scalar(f"{self.prefix}/{name}", value, step)
-
-
-def log_for(target: Any, prefix: str) -> Callable[[Last], None]:
-    """The log that writes to `target`: a path, or an object with `add_scalar`.
-
-    Raises
-    ------
-    ValueError
-        For anything else.
-    """
-    if hasattr(target, "add_scalar"):
-        return ScalarLog(target, prefix)
-    if isinstance(target, str | Path):
-        return CsvLog(Path(target))
-    raise ValueError(f"log_to takes a path for CSV or a TensorBoard SummaryWriter, and got {type(target).__name__}")
+        values = {**self.as_dict(), "status": None if self.status is None else self.status.value}
+        return "StepDiagnostics(" + ", ".join(f"{name}={value!r}" for name, value in values.items()) + ")"

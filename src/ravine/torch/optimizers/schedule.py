@@ -31,6 +31,20 @@ class RhoSchedule:
         Whose groups have `rho`.
     factor
         A function of the number of `step()` calls so far.
+
+    Raises
+    ------
+    ValueError
+        If a radius is not a finite number ≥ 0.
+
+    Examples
+    --------
+    >>> from ravine.torch import SAM
+    >>> opt = SAM(torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1), rho=0.2)
+    >>> schedule = RhoSchedule(opt, lambda t: 1 / (1 + t))
+    >>> schedule.step()
+    >>> opt.param_groups[0]["rho"], schedule
+    (0.1, RhoSchedule(t=1, rho=[0.1]))
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, factor: Callable[[int], float]):
@@ -40,6 +54,9 @@ class RhoSchedule:
         for group in optimizer.param_groups:
             group.setdefault("initial_rho", group["rho"])
         self._set()
+
+    def __repr__(self) -> str:
+        return f"RhoSchedule(t={self.t}, rho={[group['rho'] for group in self.optimizer.param_groups]})"
 
     def step(self) -> None:
         """Advance t by one and set ρ."""

@@ -1,83 +1,147 @@
-"""What the second pass must share with the first: BatchNorm's statistics, and the random numbers."""
+"""What is known of a second pass while it runs, and until the step."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor
 
-from ravine.torch.passes import State, is_beside_training, random_state, set_random_state
-
-
-def drops(model: nn.Module | None) -> bool:
-    """Whether a module of `model` draws random numbers in training."""
-    if model is None:
-        return False
-    return any(
-        (isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0)
-        or (isinstance(m, nn.MultiheadAttention | nn.RNNBase) and m.dropout > 0)
-        for m in model.modules()
-    )
+from ravine.torch.optimizers.buckets import Bucket, Flag
+from ravine.torch.optimizers.diagnostics import Findings, StepStatus
 
 
-_UNEQUAL = (
-    "same_dropout: the second pass ran the model (model=) {} times and the first pass {}; run the same training "
-    "forwards in both, each through that module, or pass same_dropout=False"
-)
+@dataclass(eq=False, repr=False)
+class SecondPass:
+    """What `ascended` hands to the loop, which may say what the loss was: ``second.loss = loss``.
 
-
-class Noise:
-    """The k-th forward of the second pass draws what the k-th forward of the first one drew.
-
-    A forward pre-hook on the model: with it the loop needs no closure, may accumulate, and may draw other random
-    numbers (augmentation) between the forwards.
+    Attributes
+    ----------
+    loss
+        ℓ(w + ε), for `opt.last`.
+    first_loss
+        ℓ(w), likewise.
+    scaler
+        The GradScaler, where gradients are scaled.
+    watched
+        Whether cosine and radius are wanted. Fixed while a step runs, whoever looks in its middle.
+    closed
+        Whether both passes were one closure's: nobody touches gradients between the passes and the step.
+    buckets
+        What was perturbed, with the weights' copies.
+    first
+        The first gradient, where it must outlive the second pass.
+    grad_norm, length
+        Norms of the first gradient and, where it is known already, of the second.
+    finite
+        Whether all gradients so far were finite.
+    passes
+        Forward–backward passes that the step takes, in whole batches.
+    status
+        What is known of the step beside its numbers.
+    cosine, radius, unmoved, bounce
+        As in `StepDiagnostics`.
+    sums, count
+        The gradients of several micro-batches, each after its own ascent, and how many those are.
     """
 
-    def __init__(self, model: nn.Module, devices: set[torch.device]):
-        self.devices = devices
-        self.states: list[State] = []
-        self.played: int | None = None
-        self.handle = model.register_forward_pre_hook(_Hook(self))
+    loss: Any = None
+    first_loss: Any = None
+    scaler: Any = None
+    watched: bool = False
+    closed: bool = False
+    buckets: list[Bucket] = field(default_factory=list)
+    first: dict[Tensor, Tensor] = field(default_factory=dict)
+    grad_norm: Tensor | None = None
+    length: Tensor | None = None
+    finite: Flag = True
+    passes: float = 2
+    status: StepStatus = StepStatus.OK
+    cosine: Tensor | None = None
+    radius: Tensor | float | None = None
+    unmoved: Tensor | float | None = None
+    bounce: Tensor | None = None
+    sums: dict[Tensor, Tensor] = field(default_factory=dict)
+    count: int = 0
 
-    def before_forward(self) -> None:
-        """Record in the first pass, replay in the second."""
-        if self.played is None:
-            self.states.append(random_state(self.devices))
+    def __repr__(self) -> str:
+        return f"SecondPass({len(self.buckets)} buckets, loss={self.loss})"
+
+    def add_to(self, earlier: SecondPass | None, twins: Iterable[Tensor]) -> None:
+        """One more micro-batch: its gradients join the sum of the earlier ones, and its losses theirs."""
+        if earlier is not None:
+            self.sums, self.count = earlier.sums, earlier.count
+            self.finite = self.finite & earlier.finite
+            self.first_loss = _sum(earlier.first_loss, self.first_loss)
+            self.loss = _sum(earlier.loss, self.loss)
+        for t in twins:
+            if t.grad is not None:
+                self.sums[t] = self.sums[t].add_(t.grad) if t in self.sums else t.grad
+                t.grad = None
+        self.count += 1
+
+    def take_means(self) -> None:
+        """Of gradients and losses over the micro-batches, if there were several ascents."""
+        if self.count == 0:
             return
-        if self.played >= len(self.states):
-            raise ValueError(_UNEQUAL.format(self.played + 1, len(self.states)))
-        set_random_state(self.states[self.played])
-        self.played += 1
+        for t, total in self.sums.items():
+            t.grad = total.div_(self.count)
+        self.loss = None if self.loss is None else self.loss / self.count
+        self.first_loss = None if self.first_loss is None else self.first_loss / self.count
+        self.length = None
 
-    @contextmanager
-    def replayed(self) -> Iterator[None]:
-        """The second pass; the generators end where the first pass left them, or later."""
-        after = random_state(self.devices)
-        self.played = 0
-        try:
-            yield
-            if self.played != len(self.states):
-                raise ValueError(_UNEQUAL.format(self.played, len(self.states)))
-        finally:
-            self.played = None
-            self.states.clear()
-            set_random_state(after)
+    def findings(self, step: int, length: Tensor | None, finite: Flag) -> Findings:
+        """For `opt.last`, after step number `step`, whose descent gradient had the norm `length`."""
+        both = self.passes > 1
+        return Findings(
+            step=step,
+            loss=_detached(self.first_loss),
+            loss_ascended=_detached(self.loss),
+            grad_norm=self.grad_norm if both or self.grad_norm is not None else length,
+            sam_grad_norm=length if both else None,
+            cosine=self.cosine,
+            radius=self.radius,
+            unmoved=self.unmoved,
+            bounce=self.bounce,
+            passes=self.passes,
+            status=self.status,
+            finite=finite,
+        )
 
 
-class _Hook:
-    """A forward pre-hook that neither keeps the optimizer alive nor goes into a copy or a pickle of the model."""
+def _detached(loss: Any) -> Any:
+    return loss.detach() if isinstance(loss, Tensor) else loss
 
-    def __init__(self, noise: Noise | None = None):
-        self.noise = None if noise is None else weakref.ref(noise)
 
-    def __call__(self, module: nn.Module, inputs: Any) -> None:
-        noise = None if self.noise is None else self.noise()
-        if noise is not None and module.training and torch.is_grad_enabled() and not is_beside_training():
-            noise.before_forward()
+def _sum(one: Any, other: Any) -> Any:
+    return None if one is None or other is None else one + other
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Hook, ()
+
+def ready(second: SecondPass | None, *, due: bool, scaled: bool) -> SecondPass:
+    """What a loop in two phases has made ready for `step()`.
+
+    Parameters
+    ----------
+    second
+        The second pass, if there was one.
+    due
+        Whether the step takes one.
+    scaled
+        Whether a GradScaler stands behind the step.
+
+    Raises
+    ------
+    ValueError
+        If a second pass is missing, or was not told of the scaler.
+    """
+    if second is None and due:
+        raise ValueError(
+            "step() without a closure needs the second pass before it: "
+            "`with opt.ascended(): opt.zero_grad(); loss(...).backward()`"
+        )
+    if second is None:
+        return SecondPass(passes=1, status=StepStatus.SINGLE_PASS)
+    if scaled and second.scaler is None and second.buckets:
+        raise ValueError("under a GradScaler the ascent must know the scale: `with opt.ascended(scaler=scaler):`")
+    return second

@@ -2,45 +2,65 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ravine.torch.optimizers import perturbation as pt
+from ravine.torch.optimizers.buckets import Plan
+from ravine.torch.optimizers.masters import MasterWeights
+from ravine.torch.optimizers.rules.interface import Rule
 from ravine.torch.optimizers.schedule import check_rho
 
 
 class Wrapper(torch.optim.Optimizer):
-    """What every rule shares that is not its step."""
+    """torch's optimizer protocol over `base`, with a rule's memory in its checkpoints. It knows nothing of the step.
+
+    Parameters
+    ----------
+    base
+        The optimizer that is wrapped.
+    rho
+        For groups that bring none.
+    rule
+        Whose memory is part of `state_dict`.
+    master_weights
+        Whether bfloat16 weights get float32 masters.
+    """
 
     _step_supports_amp_scaling = True  # GradScaler then tells step() what it found, and leaves skipping to it
-    _unsaved: ClassVar[frozenset[str]] = frozenset(
-        ["last", "_plan_made", "_previous", "_logs", "_perturbed", "_second", "_noise", "_statistics"]
-    ) | {"step", "_opt_called"}  # what a scheduler hangs on the instance
+    # Neither copied nor pickled; the last two are what a scheduler hangs on the instance.
+    _transient: ClassVar[frozenset[str]] = frozenset(["_plan_made", "_perturbed", "_stale", "step", "_opt_called"])
 
-    def __init__(self, base: torch.optim.Optimizer, rho: float, *, master_weights: bool):
+    def __init__(self, base: torch.optim.Optimizer, rho: float, rule: Rule, *, master_weights: bool):
         _check_base(base)
+        if not isinstance(rule, Rule):
+            raise ValueError(f"rule = {rule!r}: an instance of a subclass of Rule, such as GSAMRule(alpha=0.4)")
         self.base = base
+        self.rule = rule
         self.steps = 0
         self.passes: float = 0
+        self.masters = MasterWeights()
         self._skipped: int | Tensor = 0
-        self._twins: dict[Tensor, Tensor] = {}
         check_rho(rho)
         for group in base.param_groups:
             _check_weights(group["params"])
             check_rho(group.setdefault("rho", rho))
         if master_weights:
-            self._make_masters()
+            self.masters.adopt(base)
         # As unpickling does: hooks and profiling, without touching groups and state, which stay the base's.
         super().__setstate__({"defaults": {**base.defaults, "rho": rho}})
-        self._begin()
+        self._start()
 
-    def _begin(self) -> None:
-        """What is neither copied, pickled nor written to checkpoints."""
-        self._plan_made: pt.Plan | None = None
+    def _start(self) -> None:
+        self._plan_made: Plan | None = None
         self._perturbed = False
+        self._stale: Tensor | None = None  # a gradient that stood before a closure, until it is zeroed
 
+    @abstractmethod
     def _forget(self) -> None:
         """Another state has been loaded."""
 
@@ -78,27 +98,22 @@ class Wrapper(torch.optim.Optimizer):
         param_group = {**param_group, "params": [params] if isinstance(params, Tensor) else list(params)}
         check_rho(param_group.setdefault("rho", self.defaults["rho"]))
         _check_weights(param_group["params"])
-        if self._twins:
+        if self.masters:
             raise ValueError("master_weights: give all parameters to the base optimizer before SAM wraps it")
         self.base.add_param_group(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         super().zero_grad(set_to_none)
-        self._zeroed = True
-        for twin in self._twins.values():
-            grad = twin.grad
-            twin.grad = None if set_to_none or grad is None else grad.zero_()
+        self._stale = None
+        self.masters.zero_grad(set_to_none=set_to_none)
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_perturbed("a copy")
-        return {name: value for name, value in self.__dict__.items() if name not in self._unsaved}
+        return {name: value for name, value in vars(self).items() if name not in self._transient}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._begin()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(rho={[g['rho'] for g in self.param_groups]}, base={self.base!r})"
+        self._start()
 
     # Checkpoints.
 
@@ -111,18 +126,18 @@ class Wrapper(torch.optim.Optimizer):
             While weights are perturbed.
         """
         self._refuse_perturbed("state_dict()")
-        params = self._params()
-        memory = {name: [kept.get(p) for p in params] for name, kept in self._memory().items()}
+        params = self._plan().params
+        memory = {name: [kept.get(p) for p in params] for name, kept in self.rule.memory().items()}
         return {
             **self.base.state_dict(),
             "sam": {
-                "rule": type(self).__name__,
+                "rule": type(self.rule).__name__,
                 "steps": self.steps,
                 "passes": self.passes,
                 "skipped": self.skipped,
                 "memory": memory,
-                "masters": [p.detach().clone() for p in params] if self._twins else None,
-                **self._more_state(),
+                "masters": [p.detach().clone() for p in params] if self.masters else None,
+                **self.rule.state(),
             },
         }
 
@@ -139,62 +154,49 @@ class Wrapper(torch.optim.Optimizer):
             raise ValueError(
                 "this is not a SAM state: load a base optimizer's state with opt.base.load_state_dict(...)"
             )
-        own = state_dict["sam"]
-        if own["rule"] != type(self).__name__:
-            raise ValueError(f"this state is of {own['rule']}: load it into that class, not into {type(self).__name__}")
-        if (own["masters"] is not None) != bool(self._twins):
+        own, rule = state_dict["sam"], type(self.rule).__name__
+        if own["rule"] != rule:
+            raise ValueError(f"this state is of {own['rule']}: load it into an optimizer with that rule, not {rule}")
+        if (own["masters"] is not None) != bool(self.masters):
             raise ValueError("a state with master weights belongs to master_weights=True, one without to False")
         self.base.load_state_dict({name: value for name, value in state_dict.items() if name != "sam"})
-        params = self._params()
-        with torch.no_grad():
-            for p, value in zip(params, own["masters"] or (), strict=False):
-                p.copy_(value)
-                self._twins[p].copy_(p)
+        params = self._plan().params
+        if own["masters"] is not None:
+            self.masters.load(params, own["masters"])
         self.steps, self.passes, self._skipped = own["steps"], own["passes"], own["skipped"]
-        for name, kept in self._memory().items():
+        for name, kept in self.rule.memory().items():
             kept.clear()
             pairs = zip(params, own["memory"][name], strict=True)
             kept.update({p: value.detach().clone().to(p.device) for p, value in pairs if value is not None})
-        self._load_more(own)
+        self.rule.load_state(own)
         self._forget()
 
-    def _memory(self) -> dict[str, dict[Tensor, Tensor]]:
-        """What a rule remembers from step to step for each parameter, by name."""
-        return {}
+    def model_parameters(self) -> list[Tensor]:
+        """What the model computes with, in the groups' order: the parameters, or their twins under master weights."""
+        return [self.masters.twin(p) for p in self._plan().params]
 
-    def _more_state(self) -> dict[str, Any]:
-        return {}
+    @contextmanager
+    def _refusing_to_add(self, plan: Plan) -> Iterator[None]:
+        """A closure at w; refused where it adds to gradients that stood before, since the second pass cannot."""
+        holder = next((t for t in plan.twins if t.grad is not None), None)
+        stale = self._stale = None if holder is None else holder.grad
+        yield
+        if holder is not None and self._stale is not None and holder.grad is stale:
+            raise ValueError(
+                "the closure adds to gradients that stood before it, which the second pass would lose: call "
+                "opt.zero_grad() in it and accumulate inside it, or run two phases with `with opt.ascended():`"
+            )
+        self._stale = None
 
-    def _load_more(self, own: dict[str, Any]) -> None:
-        pass
-
-    # Small things.
-
-    def _plan(self) -> pt.Plan:
+    def _plan(self) -> Plan:
         groups = self.param_groups
         if self._plan_made is None or not self._plan_made.fits(groups):
-            self._plan_made = pt.Plan(groups, self._twins)
+            self._plan_made = Plan(groups, self.masters.twins)
         return self._plan_made
-
-    def _params(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
-
-    def _devices(self) -> set[torch.device]:
-        return {slot.device for slot in self._plan().slots}
 
     def _refuse_perturbed(self, what: str) -> None:
         if self._perturbed:
             raise ValueError(f"{what} while the weights are perturbed: leave `with opt.ascended():` first")
-
-    def _make_masters(self) -> None:
-        if self.base.state:
-            raise ValueError("master_weights: wrap the base optimizer before its first step")
-        for group in self.base.param_groups:
-            for i, p in enumerate(group["params"]):
-                if p.dtype == torch.bfloat16:
-                    master = p.detach().float().requires_grad_()
-                    self._twins[master] = p
-                    group["params"][i] = master
 
 
 def _check_base(base: Any) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from loops import batch, closure_of, loss_of, network, sgd
+from networks import batch, closure_of, flat, loss_of, network, sgd
 
-from ravine.torch import SAM, sam
+from ravine.torch import ASAM, SAM
+from ravine.torch.optimizers import monitor
 
 
 def test_logs(tmp_path):
@@ -93,14 +94,14 @@ def test_diagnostics_are_what_they_say():
 
 
 def test_figures_that_nobody_reads_are_no_longer_computed(monkeypatch):
-    monkeypatch.setattr(sam, "PATIENCE", 5)
+    monkeypatch.setattr(monitor, "PATIENCE", 5)
     x, y = batch()
     model = network()
     opt = SAM(sgd(model), rho=0.3)
     known = []
     for t in range(30):
         opt.step(closure_of(opt, model, x, y))
-        known.append("cosine" in opt.last._raw)
+        known.append(opt.last.findings.cosine is not None)
         if t in (3, 20):
             _ = opt.last.cosine
     # Five unread steps and it stops; a reading that finds nothing brings the next step's back.
@@ -109,7 +110,7 @@ def test_figures_that_nobody_reads_are_no_longer_computed(monkeypatch):
         opt = SAM(sgd(model), rho=0.3, watch=watch)
         for _ in range(8):
             opt.step(closure_of(opt, model, x, y))
-        assert ("cosine" in opt.last._raw) == watch
+        assert (opt.last.findings.cosine is not None) == watch
 
 
 def test_tensorboard_reads_what_was_logged(tmp_path):
@@ -127,3 +128,53 @@ def test_tensorboard_reads_what_was_logged(tmp_path):
     events.Reload()
     assert [event.step for event in events.Scalars("sam/grad_norm")] == [1, 2, 3]
     assert events.Scalars("sam/bounce")[-1].value == pytest.approx(opt.last.bounce, rel=1e-6)
+
+
+def test_looking_does_not_change_the_run():
+    x, y = batch(dtype=torch.float32)
+    ends = []
+    for watch, bounce in ((True, True), (False, None)):
+        for clip in (None, 0.05):
+            model = network(dtype=torch.float32)
+            opt = SAM(sgd(model), rho=0.1, watch=watch, bounce=bounce, clip=clip)
+            for _ in range(10):
+                opt.step(closure_of(opt, model, x, y))
+            ends.append(flat(model))
+    assert torch.equal(ends[0], ends[2])
+    assert torch.equal(ends[1], ends[3])
+
+
+def test_the_cosine_is_of_the_gradients_also_where_the_ascent_is_not_along_one():
+    x, y = batch()
+    model = network()
+    opt = ASAM(sgd(model), rho=0.5)
+    seen: list[torch.Tensor] = []
+    inner = closure_of(opt, model, x, y)
+
+    def closure() -> torch.Tensor:
+        loss = inner()
+        seen.append(torch.cat([p.grad.reshape(-1).clone() for p in model.parameters()]))
+        return loss
+
+    opt.step(closure)
+    assert opt.last.cosine == pytest.approx(torch.cosine_similarity(seen[0], seen[1], 0).item(), rel=1e-12)
+
+
+def test_before_the_first_step_nothing_is_known():
+    opt = SAM(sgd(network()))
+    assert opt.last.step == 0
+    assert {value for name, value in opt.last.as_dict().items() if name != "step"} == {None}
+    assert repr(opt.last).startswith("StepDiagnostics(step=0, loss=None")
+
+
+def test_a_loaded_state_has_no_previous_gradient_to_compare_with():
+    x, y = batch()
+    model = network()
+    opt = SAM(sgd(model), bounce=True)
+    bounces = []
+    for t in range(4):
+        if t == 2:
+            opt.load_state_dict(opt.state_dict())
+        opt.step(closure_of(opt, model, x, y))
+        bounces.append(opt.last.bounce is not None)
+    assert bounces == [False, True, False, True]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from networks import closure_on
 
 import ravine
 from ravine.torch import SAM
@@ -30,13 +31,11 @@ def train(h: np.ndarray, w0: np.ndarray, eta: float, momentum: float = 0.0, two_
     opt = SAM(torch.optim.SGD(parts, lr=eta, momentum=momentum), **switches)
     iterates = [w0.copy()]
 
-    def closure():
-        opt.zero_grad()
+    def loss() -> torch.Tensor:
         w = torch.cat(parts)
-        loss = w @ hessian @ w / 2
-        loss.backward()
-        return loss
+        return w @ hessian @ w / 2
 
+    closure = closure_on(opt, loss)
     for _ in range(STEPS):
         if two_phases:
             closure()
@@ -61,7 +60,7 @@ RUNS = {
 
 @settings(max_examples=25, deadline=None)
 @given(**RUNS)
-def test_200_steps_equal_the_closed_form(naive, seed, d, momentum, rule, two_phases, watch):
+def test_200_steps_equal_the_closed_form(naive, *, seed, d, momentum, rule, two_phases, watch):
     h, w0, eta, rho = problem(seed, d)
 
     def exact(start):
@@ -70,15 +69,15 @@ def test_200_steps_equal_the_closed_form(naive, seed, d, momentum, rule, two_pha
     theirs = exact(w0)
     # A run that passes a saddle of J multiplies its own rounding; such a one is held to the law step by step, below.
     assume(np.abs(exact(w0 * (1 + 2**-50)) - theirs).max() < 1e-13)
-    ours, _ = train(h, w0, eta, momentum, two_phases, rho=rho, normalise=rule == "sam", watch=watch)
+    ours, _ = train(h, w0, eta, momentum, two_phases, rho=rho, normalize=rule == "sam", watch=watch)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
 @given(**RUNS)
-def test_every_step_equals_the_closed_form(naive, seed, d, momentum, rule, two_phases, watch):
+def test_every_step_equals_the_closed_form(naive, *, seed, d, momentum, rule, two_phases, watch):
     h, w0, eta, rho = problem(seed, d)
-    ours, _ = train(h, w0, eta, momentum, two_phases, rho=rho, normalise=rule == "sam", watch=watch)
+    ours, _ = train(h, w0, eta, momentum, two_phases, rho=rho, normalize=rule == "sam", watch=watch)
     for t in range(1, STEPS):
         theirs = naive.step(rule, lambda w: h @ w, ours[t], eta, rho) + momentum * (ours[t] - ours[t - 1])
         np.testing.assert_allclose(ours[t + 1], theirs, rtol=0, atol=1e-14)
@@ -109,13 +108,7 @@ def test_the_bounce_is_seen_at_once():
     eta, rho = 0.4, 0.05
     w = torch.tensor([eta * rho / (2 - eta), 0.0], dtype=torch.float64, requires_grad=True)
     opt = SAM(torch.optim.SGD([w], lr=eta), rho=rho, bounce=True)
-
-    def closure():
-        opt.zero_grad()
-        loss = (torch.from_numpy(lam) * w**2).sum() / 2
-        loss.backward()
-        return loss
-
+    closure = closure_on(opt, lambda: (torch.from_numpy(lam) * w**2).sum() / 2)
     opt.step(closure)
     assert opt.last.bounce is None
     opt.step(closure)

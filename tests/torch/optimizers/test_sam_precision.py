@@ -6,23 +6,23 @@ from typing import Any
 
 import pytest
 import torch
-from loops import batch, closure_of, flat, loss_of, network, sgd
+from networks import batch, closure_of, flat, loss_of, network, sgd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ravine.torch import SAM
-from ravine.torch.optimizers import perturbation as pt
+from ravine.torch.optimizers.buckets import Plan
 
 
-def scaled_run(scaler, model, opt, x, y, steps, *, unscale: bool, bad: int | None = None):
+def scaled_run(scaler, model, opt, data, *, steps, unscale: bool, bad: int | None = None):
     for k in range(steps):
         opt.zero_grad()
-        loss = loss_of(model, x, y)
+        loss = loss_of(model, *data)
         scaler.scale(loss).backward()
         if bad == k:
             next(model.parameters()).grad[0, 0] = torch.inf
         with opt.ascended(loss, scaler=scaler):
             opt.zero_grad()
-            scaler.scale(loss_of(model, x, y)).backward()
+            scaler.scale(loss_of(model, *data)).backward()
             if bad == -k - 1:
                 next(model.parameters()).grad[0, 0] = torch.nan
         if unscale:
@@ -38,13 +38,13 @@ def test_gradscaler_changes_nothing_but_the_scale(unscale, rule, enabled):
     """Powers of two are exact, so the scaled run is the plain one to the bit."""
     x, y = batch(dtype=torch.float32)
     plain, scaled = network(dtype=torch.float32), network(dtype=torch.float32)
-    switches: dict[str, Any] = {"rho": 0.1, "normalise": rule == "sam", "ascent_weight_decay": True}
+    switches: dict[str, Any] = {"rho": 0.1, "normalize": rule == "sam", "ascent_weight_decay": True}
     opt = SAM(sgd(plain, weight_decay=0.1), **switches)
     for _ in range(6):
         opt.step(closure_of(opt, plain, x, y))
     other = SAM(sgd(scaled, weight_decay=0.1), **switches)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16, enabled=enabled)
-    scaled_run(scaler, scaled, other, x, y, 6, unscale=unscale)
+    scaled_run(scaler, scaled, other, (x, y), steps=6, unscale=unscale)
     assert torch.equal(flat(plain), flat(scaled))
     assert other.last.grad_norm == opt.last.grad_norm
     assert other.last.sam_grad_norm == opt.last.sam_grad_norm
@@ -56,9 +56,9 @@ def test_gradscaler_backs_off_whichever_pass_overflows(bad):
     model = network(dtype=torch.float32)
     opt = SAM(sgd(model), rho=0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    scaled_run(scaler, model, opt, x, y, 1, unscale=False)
+    scaled_run(scaler, model, opt, (x, y), steps=1, unscale=False)
     before = flat(model)
-    scaled_run(scaler, model, opt, x, y, 2, unscale=False, bad=bad)
+    scaled_run(scaler, model, opt, (x, y), steps=2, unscale=False, bad=bad)
     assert opt.skipped == 1
     assert scaler.get_scale() == 2.0**15
     assert not torch.equal(flat(model), before)
@@ -79,7 +79,7 @@ def test_a_scaler_the_ascent_was_not_told_of_and_a_closure_through_one_are_refus
         scaler.step(opt)
     assert torch.equal(flat(model), before)
     scaler.update()
-    scaled_run(scaler, model, opt, x, y, 1, unscale=False)
+    scaled_run(scaler, model, opt, (x, y), steps=1, unscale=False)
     assert not torch.equal(flat(model), before)
 
 
@@ -134,7 +134,7 @@ class Reads(TorchDispatchMode):
 @pytest.mark.parametrize("fused", [True, False])
 def test_no_step_waits_for_the_device_unless_someone_reads(monkeypatch, two_phases, switches, fused):
     """The accelerator's path, run on the CPU: an unfused base reads one flag a step if it may skip, else none."""
-    monkeypatch.setattr(pt, "on_host", lambda buckets: False)
+    monkeypatch.setattr(Plan, "on_host", False)
     x, y = batch(dtype=torch.float32)
     model = network(dtype=torch.float32)
     base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=fused, foreach=not fused)
@@ -153,7 +153,9 @@ def test_no_step_waits_for_the_device_unless_someone_reads(monkeypatch, two_phas
     with Reads() as reads:
         assert opt.last.status == "ok"
     assert reads.names
-    opt.skip_nonfinite = True
+    opt = SAM(base, rho=0.1, skip_nonfinite=True, **switches)
+    closure = closure_of(opt, model, x, y)
+    opt.step(closure)
     with Reads() as reads:
         opt.step(closure)
     assert len(reads.names) == (0 if fused else 1)
@@ -164,7 +166,7 @@ def test_the_accelerators_path_equals_the_hosts_and_skips_on_the_device(monkeypa
     x, y = batch(dtype=torch.float32)
     ends = []
     for host in (True, False):
-        monkeypatch.setattr(pt, "on_host", lambda buckets, host=host: host)
+        monkeypatch.setattr(Plan, "on_host", host)
         model = network(dtype=torch.float32)
         opt = SAM(torch.optim.AdamW(model.parameters(), lr=0.01, fused=True), rho=0.1)
         closure = closure_of(opt, model, x, y)
@@ -180,6 +182,7 @@ def test_the_accelerators_path_equals_the_hosts_and_skips_on_the_device(monkeypa
             opt.step()
             assert torch.equal(before, flat(model)) is (k == 3)
             assert (opt.last.status == "non-finite") is (k == 3)
+            assert not {"found_inf", "grad_scale"} & set(vars(opt.base))  # torch's word for one step
             opt.zero_grad()
         assert opt.skipped == 1
         assert opt.state[next(model.parameters())]["step"] == 5

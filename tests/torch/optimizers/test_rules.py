@@ -8,68 +8,56 @@ from typing import Any
 
 import pytest
 import torch
+from networks import batch, closure_of, network
 from torch import nn
 
-from ravine.torch import ASAM, ESAM, GSAM, MSAM, SAM, FriendlySAM, LookSAM
+from ravine.torch import ASAM, ESAM, GSAM, SAM, FriendlySAM, LookSAM, MicroBatchSAM
 
 LR, RHO, STEPS = 0.1, 0.2, 12
 
 
-def network() -> Any:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.LayerNorm(8), nn.Linear(8, 3)).double()
+def model_of() -> Any:
+    return network(norm=nn.LayerNorm)
 
 
 def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    return [
-        (torch.randn(16, 4, generator=generator).double(), torch.randint(3, (16,), generator=generator))
-        for _ in range(STEPS)
-    ]
+    return [batch(16, seed=t + 1) for t in range(STEPS)]
 
 
 class Loss:
     """The same network as a function of one flat vector."""
 
     def __init__(self):
-        self.model = network()
+        self.model = model_of()
         self.params = list(self.model.parameters())
         self.w = nn.utils.parameters_to_vector(self.params).detach()
         self.vectors = torch.cat([torch.full((p.numel(),), p.ndim < 2) for p in self.params])
 
-    def each(self, w, batch):
+    def each(self, w, data):
         nn.utils.vector_to_parameters(w, self.params)
-        return nn.functional.cross_entropy(self.model(batch[0]), batch[1], reduction="none")
+        return nn.functional.cross_entropy(self.model(data[0]), data[1], reduction="none")
 
-    def grad(self, w, batch, index: Any = slice(None)):
-        loss = self.each(w, batch)[index].mean()
+    def grad(self, w, data, index: Any = slice(None)):
+        loss = self.each(w, data)[index].mean()
         return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, self.params)])
 
 
-def closures(opt, model, batch) -> Any:
+def step_input(opt, model, data) -> Any:
+    """What the optimizer's step takes."""
     if isinstance(opt, ESAM):
         return lambda index: nn.functional.cross_entropy(
-            model(batch[0] if index is None else batch[0][index]),
-            batch[1] if index is None else batch[1][index],
+            model(data[0] if index is None else data[0][index]),
+            data[1] if index is None else data[1][index],
             reduction="none",
         )
 
-    def closure_on(x, y):
-        def closure():
-            opt.zero_grad()
-            loss = nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            return loss
-
-        return closure
-
-    if isinstance(opt, MSAM):
-        return [closure_on(x, y) for x, y in zip(batch[0].chunk(4), batch[1].chunk(4), strict=True)]
-    return closure_on(*batch)
+    if isinstance(opt, MicroBatchSAM):
+        return [closure_of(opt, model, x, y) for x, y in zip(data[0].chunk(4), data[1].chunk(4), strict=True)]
+    return closure_of(opt, model, *data)
 
 
 def run(make, steps=None, state=None):
-    model = network()
+    model = model_of()
     opt = make(torch.optim.SGD(model.parameters(), lr=LR))
     start = 0
     if state is not None:
@@ -78,28 +66,28 @@ def run(make, steps=None, state=None):
         start = opt.steps
     data = batches()
     for t in range(start, STEPS if steps is None else steps):
-        opt.step(closures(opt, model, data[t]))
+        opt.step(step_input(opt, model, data[t]))
     return nn.utils.parameters_to_vector(model.parameters()).detach(), opt, model
 
 
 def asam(eta, scale_vectors):
     f = Loss()
     w = f.w
-    for batch in batches():
-        g = f.grad(w, batch)
+    for data in batches():
+        g = f.grad(w, data)
         t = w.abs() + eta
         if not scale_vectors:
             t = torch.where(f.vectors, 1.0, t)
-        w = w - LR * f.grad(w + RHO * t**2 * g / (t * g).norm(), batch)
+        w = w - LR * f.grad(w + RHO * t**2 * g / (t * g).norm(), data)
     return w
 
 
 def gsam(alpha):
     f = Loss()
     w = f.w
-    for batch in batches():
-        g = f.grad(w, batch)
-        up = f.grad(w + RHO * g / g.norm(), batch)
+    for data in batches():
+        g = f.grad(w, data)
+        up = f.grad(w + RHO * g / g.norm(), data)
         orthogonal = g - (g @ up) / up.norm() * up / up.norm()
         w = w - LR * (up - alpha * orthogonal)
     return w
@@ -108,10 +96,10 @@ def gsam(alpha):
 def look_sam(k, alpha):
     f = Loss()
     w = gv = f.w
-    for t, batch in enumerate(batches()):
-        g = f.grad(w, batch)
+    for t, data in enumerate(batches()):
+        g = f.grad(w, data)
         if t % k == 0:
-            up = f.grad(w + RHO * g / g.norm(), batch)
+            up = f.grad(w + RHO * g / g.norm(), data)
             cosine = (g @ up) / g.norm() / up.norm()
             gv = up - up.norm() * cosine * g / g.norm()
         else:
@@ -123,11 +111,11 @@ def look_sam(k, alpha):
 def friendly(sigma, decay):
     f = Loss()
     w, m = f.w, torch.zeros_like(f.w)
-    for batch in batches():
-        g = f.grad(w, batch)
+    for data in batches():
+        g = f.grad(w, data)
         m = decay * m + (1 - decay) * g
         d = g - sigma * m
-        w = w - LR * f.grad(w + RHO * d / d.norm(), batch)
+        w = w - LR * f.grad(w + RHO * d / d.norm(), data)
     return w
 
 
@@ -147,15 +135,15 @@ def esam(beta, gamma, seed):
     f = Loss()
     w, generator = f.w, torch.Generator().manual_seed(seed)
     sizes = [p.numel() for p in f.params]
-    for batch in batches():
+    for data in batches():
         u = torch.rand(len(sizes), generator=generator)
         u[u.argmin()] = 0
         mask = torch.cat([torch.full((n,), float(v < beta)) for n, v in zip(sizes, u, strict=True)])
-        g = f.grad(w, batch) * mask
+        g = f.grad(w, data) * mask
         up = w + RHO / beta * g / g.norm()
-        rise = f.each(up, batch).detach() - f.each(w, batch).detach()
+        rise = f.each(up, data).detach() - f.each(w, data).detach()
         chosen = torch.argsort(rise, descending=True)[: math.ceil(gamma * len(rise))]
-        w = w - LR * f.grad(up, batch, chosen)
+        w = w - LR * f.grad(up, data, chosen)
     return w
 
 
@@ -167,7 +155,7 @@ CASES: dict[str, tuple[Any, Any]] = {
     "looksam, k=1": (lambda base: LookSAM(base, RHO, k=1), lambda: look_sam(1, 0.7)),
     "friendly": (lambda base: FriendlySAM(base, RHO), lambda: friendly(1.0, 0.6)),
     "friendly, σ=0.5": (lambda base: FriendlySAM(base, RHO, sigma=0.5, decay=0.9), lambda: friendly(0.5, 0.9)),
-    "msam": (lambda base: MSAM(base, RHO), lambda: m_sam(4)),
+    "msam": (lambda base: MicroBatchSAM(base, RHO), lambda: m_sam(4)),
     "esam": (lambda base: ESAM(base, RHO, seed=3), lambda: esam(0.6, 0.5, 3)),
     "esam, β=1, γ=1": (lambda base: ESAM(base, RHO, beta=1.0, gamma=1.0), lambda: esam(1.0, 1.0, 0)),
 }
@@ -194,15 +182,15 @@ def test_resume_equals_the_uninterrupted_run_to_the_bit(name, k):
     again, opt, _ = run(make, state=state)
     assert torch.equal(whole, again)
     assert opt.steps == STEPS
-    with pytest.raises(ValueError, match="load it into that class"):
-        SAM(torch.optim.SGD(network().parameters(), lr=LR)).load_state_dict(state[1])
+    with pytest.raises(ValueError, match="load it into an optimizer with that rule"):
+        SAM(torch.optim.SGD(model_of().parameters(), lr=LR)).load_state_dict(state[1])
 
 
 def test_looksam_saves_its_passes_counted_where_they_are_made():
     """40 steps with k = 5: 48 evaluations, 1.2 a step, in closures and in two phases alike."""
     x, y = batches()[0]
     for two_phases in (False, True):
-        model = network()
+        model = model_of()
         opt = LookSAM(torch.optim.SGD(model.parameters(), lr=LR), RHO, k=5)
         forwards = 0
 
@@ -220,36 +208,47 @@ def test_looksam_saves_its_passes_counted_where_they_are_made():
                         nn.functional.cross_entropy(model(x), y).backward()
                 opt.step()
             else:
-                opt.step(closures(opt, model, (x, y)))
+                opt.step(step_input(opt, model, (x, y)))
         assert forwards == opt.passes == 48
         assert opt.passes / opt.steps <= 1.25
 
 
 def test_esam_saves_samples_counted_where_they_are_made():
     x, y = batches()[0]
-    model = network()
+    model = model_of()
     opt = ESAM(torch.optim.SGD(model.parameters(), lr=LR), RHO, gamma=0.5)
     seen = {True: 0, False: 0}
     model.register_forward_pre_hook(lambda m, i: seen.update({(k := torch.is_grad_enabled()): seen[k] + len(i[0])}))
     for _ in range(10):
-        opt.step(closures(opt, model, (x, y)))
+        opt.step(step_input(opt, model, (x, y)))
     assert seen == {True: 10 * (16 + 8), False: 10 * 16}
     assert opt.passes == pytest.approx(10 * (1 + 1 / 3 + 0.5))
 
 
-def test_msam_in_two_phases_equals_closures():
-    model = network()
-    opt = MSAM(torch.optim.SGD(model.parameters(), lr=LR), RHO)
+def test_micro_batches_in_two_phases_equal_closures():
+    model = model_of()
+    opt = MicroBatchSAM(torch.optim.SGD(model.parameters(), lr=LR), RHO)
+    whole = nn.CrossEntropyLoss()
     for x, y in batches():
         opt.zero_grad()
+        before, above = whole(model(x), y).item(), []
         for a, b in zip(x.chunk(4), y.chunk(4), strict=True):
-            nn.functional.cross_entropy(model(a), b).backward()
-            with opt.ascended():
-                nn.functional.cross_entropy(model(a), b).backward()
+            loss = whole(model(a), b)
+            loss.backward()
+            with opt.ascended(loss) as second:
+                second.loss = whole(model(a), b)
+                second.loss.backward()
+                above.append(second.loss.item())
         opt.step()
-    end, other, _ = run(lambda base: MSAM(base, RHO))
+        # Means over micro-batches.
+        assert opt.last.loss == pytest.approx(before, rel=1e-12)
+        assert opt.last.loss_ascended == pytest.approx(sum(above) / 4, rel=1e-12)
+    end, other, _ = run(lambda base: MicroBatchSAM(base, RHO))
     assert torch.equal(nn.utils.parameters_to_vector(model.parameters()).detach(), end)
     assert opt.passes == other.passes == 2 * STEPS
+    assert opt.last.as_dict() == other.last.as_dict()
+    assert opt.last.loss_gap is not None
+    assert opt.last.loss_gap > 0
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -258,26 +257,26 @@ def test_a_bad_step_is_left_out_and_not_remembered(name):
     make, _ = CASES[name]
     ends = []
     for bad in (False, True):
-        model = network()
+        model = model_of()
         opt = make(torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9))
-        for t, batch in enumerate(batches()[:6]):
+        for t, data in enumerate(batches()[:6]):
             if bad and t == 5:
                 torch.manual_seed(0)
-                steps, generator = opt.steps, getattr(opt, "_generator_state", None)
-                opt.step(closures(opt, model, (batch[0] * torch.nan, batch[1])))
+                steps, generator = opt.steps, getattr(opt.rule, "generator_state", None)
+                opt.step(step_input(opt, model, (data[0] * torch.nan, data[1])))
                 assert opt.last.status in ("non-finite", "single pass")
                 assert opt.skipped == 1
                 opt.steps = steps
                 if generator is not None:
-                    opt._generator_state = generator
-            opt.step(closures(opt, model, batch))
+                    opt.rule.generator_state = generator
+            opt.step(step_input(opt, model, data))
         ends.append(nn.utils.parameters_to_vector(model.parameters()).detach())
     assert torch.equal(*ends)
 
 
 def test_refusals():
     def base():
-        return torch.optim.SGD(network().parameters(), lr=0.1)
+        return torch.optim.SGD(model_of().parameters(), lr=0.1)
 
     bad: list[tuple[Any, dict[str, Any]]] = [
         (ASAM, {"eta": -1}),
@@ -293,10 +292,10 @@ def test_refusals():
         with pytest.raises(ValueError, match=next(iter(switches))):
             rule(base(), **switches)
     with pytest.raises(ValueError, match="one for each micro-batch"):
-        MSAM(base()).step([])
+        MicroBatchSAM(base()).step([])
     with pytest.raises(ValueError, match="losses\\(index\\)"):
         ESAM(base()).ascended()
-    model = network()
+    model = model_of()
     opt: Any = ESAM(torch.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(ValueError, match="one loss per sample"):
         opt.step(lambda index: model(torch.ones(2, 4).double()).sum())

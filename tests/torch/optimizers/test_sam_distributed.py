@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import two_processes as worker
+from networks import flat
 from processes import Results, results
 from torch import nn
 
@@ -25,7 +26,7 @@ def joined(rule: type[SAM], steps: int, skipped: int | None = None) -> tuple[tor
             opt.steps += 1
             continue
         worker.step(opt, model, *worker.data(t, torch.float64))
-    return worker.flat(model), opt
+    return flat(model), opt
 
 
 @pytest.mark.parametrize("case", ["plain-float32", "plain-bfloat16", "replica-float32", "replica-bfloat16"])
@@ -69,7 +70,7 @@ def test_a_replicas_own_perturbation_is_m_sharpness(run):
             p.grad = (a + b) / 2
         base.step()
     one, _ = run("replica-float64")
-    assert (one["w"] - worker.flat(model)).abs().max() < 1e-6
+    assert (one["w"] - flat(model)).abs().max() < 1e-6
 
 
 def test_a_batch_that_is_not_finite_on_one_replica_is_skipped_by_both(run):

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from networks import closure_of, flat
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -40,22 +41,12 @@ def optimizer(model: nn.Module, wrapped: nn.Module, rule: type[SAM] = SAM, **swi
     return rule(base, rho=0.1, model=wrapped, **switches)
 
 
-def loss_of(opt: SAM, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    opt.zero_grad()
+def loss_of(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return nn.functional.cross_entropy(model(x).float(), y)
 
 
 def step(opt: SAM, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
-    def closure() -> torch.Tensor:
-        loss = loss_of(opt, model, x, y)
-        loss.backward()
-        return loss
-
-    opt.step(closure)
-
-
-def flat(model: nn.Module) -> torch.Tensor:
-    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    opt.step(closure_of(opt, model, x, y, loss_of))
 
 
 def ddp(rank: int, case: str, dtype: torch.dtype, steps: int = STEPS) -> dict[str, Any]:
@@ -109,13 +100,13 @@ def fsdp(rank: int, rule: type[SAM], *, lone: bool = False) -> dict[str, Any]:
             if lone and rank == 0:
                 opt.log_to(Path(tempfile.mkdtemp()) / "log.csv")
         if t == SKIPPED:
-            loss_of(opt, model, x, y).backward()
+            closure_of(opt, model, x, y, loss_of)()
             if rank == 1:
                 last = model[5].weight.grad
                 assert isinstance(last, DTensor)
                 last.to_local()[0, 0] = torch.inf  # in this process's shard alone
             with opt.ascended():
-                loss_of(opt, model, x, y).backward()
+                closure_of(opt, model, x, y, loss_of)()
             opt.step()
             assert opt.last.status == "non-finite"
         else:

@@ -13,8 +13,8 @@ import pytest
 
 from ravine.torch import SAM
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-LEAVING = Path(__file__).with_name("leaving.py")
+EXAMPLES = Path(__file__).parents[3] / "examples"
+LEAVING = Path(__file__).parents[1] / "leaving.py"
 ALONE = [sys.executable]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(LEAVING)]
 
@@ -69,7 +69,7 @@ def test_the_documentation_names_tests_and_switches_that_exist():
     named = re.findall(r"`(test_\w+)`", page)
     assert len(named) > 20
     assert [name for name in named if f"def {name}(" not in tests] == []
-    switches = set(inspect.signature(SAM).parameters) - {"base", "model"}
+    switches = set(inspect.signature(SAM).parameters) - {"base", "rule", "model"}
     rows = page.split("## Every switch")[1].split("\n## ")[0]
     cells = [row.split("|")[1] for row in rows.splitlines() if row.startswith("| `")]
     assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == switches

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -34,6 +34,23 @@ def trial(model: nn.Module, optimizer: Any) -> Iterator[None]:
     ------
     ValueError
         While a SAM's weights are perturbed.
+
+    Examples
+    --------
+    >>> model = nn.Linear(1, 1)
+    >>> opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1))
+    >>> before = model.weight.item()
+    >>> def closure():
+    ...     opt.zero_grad()
+    ...     loss = model(torch.ones(1)).square().sum()
+    ...     loss.backward()
+    ...     return loss
+    >>> with trial(model, opt):
+    ...     _ = opt.step(closure)
+    ...     model.weight.item() == before
+    False
+    >>> model.weight.item() == before, opt.steps
+    (True, 0)
     """
     state = deepcopy(optimizer.state_dict())
     for module in fsdp_modules(model):
@@ -43,12 +60,9 @@ def trial(model: nn.Module, optimizer: Any) -> Iterator[None]:
     with torch.no_grad():
         found = [(p, local(p).clone(), p.grad) for p in parameters]
     modes = [(m, m.training) for m in model.modules()]
-    devices = {p.device for p in parameters}
-    generators = random_state(devices)
-    with ExitStack() as stack:
-        if isinstance(optimizer, SAM):
-            stack.enter_context(optimizer._on_trial())
-        stack.enter_context(kept_buffers(model))
+    generators = random_state({p.device for p in parameters})
+    diagnostics = optimizer.taken_back() if isinstance(optimizer, SAM) else nullcontext()
+    with diagnostics, kept_buffers(model):
         _ON_TRIAL.add(id(optimizer))
         try:
             for p, _, gradient in found:

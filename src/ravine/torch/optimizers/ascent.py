@@ -1,0 +1,134 @@
+"""From the first gradient to ε: what is taken, kept, scaled and measured before the weights move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from ravine.torch.optimizers.buckets import Bucket, Plan, Scalar, on, restore
+from ravine.torch.optimizers.diagnostics import StepStatus
+from ravine.torch.optimizers.foreach import is_view, plus, times
+from ravine.torch.optimizers.monitor import LOW
+from ravine.torch.optimizers.norms import clipped, finite, gradient_norm, norm, scale
+from ravine.torch.optimizers.rules.interface import Rule
+from ravine.torch.optimizers.schedule import check_rho
+from ravine.torch.optimizers.second_pass import SecondPass
+from ravine.torch.optimizers.switches import Switches
+from ravine.torch.sharding import agreed
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """The way up that `switches` and `rule` ask for."""
+
+    switches: Switches
+    rule: Rule
+
+    @contextmanager
+    def climbed(self, second: SecondPass, plan: Plan) -> Iterator[None]:
+        """Inside, the weights are w + ε; afterwards they are w, to the bit, whatever is thrown."""
+        with torch.no_grad():
+            factors = self._prepare(second, plan)
+            for b in second.buckets:
+                b.save()
+        try:
+            with torch.no_grad():
+                for b, factor in zip(second.buckets, factors, strict=True):
+                    b.move(factor)
+            yield
+        finally:
+            _put_back(second.buckets)
+
+    def _prepare(self, second: SecondPass, plan: Plan) -> list[Scalar]:
+        """Take the first gradient, and find each bucket's direction and the factor ρ/‖·‖ before it."""
+        hold = self._must_hold(plan, watched=second.watched)
+        buckets = second.buckets = plan.gather(dense=True, disposable=not hold)
+        for group in plan.groups:
+            check_rho(group["rho"])
+        for twin in plan.twins:
+            twin.grad = None
+        if not buckets:
+            second.status, second.radius = StepStatus.NO_GRADIENT, 0.0
+            return []
+        if second.scaler is not None:
+            unscale = second.scaler.scale(torch.ones((), device=buckets[0].device)).reciprocal()
+            for b in buckets:
+                times(b.grads, on(unscale, b.device), inplace=True)
+        if hold:
+            # Views may be buckets of DDP, which the second pass fills anew.
+            for b in buckets:
+                b.grads = [g.clone() if is_view(g) else g for g in b.grads]
+                second.first.update(zip(b.owners, b.grads, strict=True))
+        for b in buckets:
+            self._climb(b)
+        if self.switches.clip_first is not None:
+            second.grad_norm = gradient_norm(buckets)
+            clipped(buckets, self.switches.clip_first, second.grad_norm, inplace=not hold)
+        for b in buckets:
+            b.measured, b.direction = self.rule.direction(b)
+        if second.grad_norm is None and not all(b.measured is b.grads for b in buckets):
+            second.grad_norm = gradient_norm(buckets)
+        return self._factors(second, plan)
+
+    def _must_hold(self, plan: Plan, *, watched: bool) -> bool:
+        """Whether the first gradient must outlive the second pass.
+
+        Where ε is along it, it need not: ε is what the perturbed weights and the saved ones differ by.
+        """
+        if self.rule.keeps_gradient or not watched:
+            return self.rule.keeps_gradient
+        groups = plan.groups
+        return (
+            not self.rule.along_gradient
+            or self.switches.by_group
+            or self.switches.ascent_weight_decay
+            or any(g.get("maximize", False) or g["rho"] != groups[0]["rho"] or g["rho"] == 0 for g in groups)
+            or any(slot.dtype in LOW or slot.owners[0] is not slot.twins[0] for slot in plan.slots)
+        )
+
+    def _climb(self, b: Bucket) -> None:
+        """What the base optimizer descends along, signs and decay included, is what the ascent climbs."""
+        decay = b.group.get("weight_decay", 0) if self.switches.ascent_weight_decay else 0
+        if b.group.get("maximize", False):
+            b.grads = times(b.grads, -1.0, inplace=b.disposable)
+        if decay:
+            b.grads = plus(b.grads, b.weights, alpha=decay, inplace=b.disposable)
+
+    def _factors(self, second: SecondPass, plan: Plan) -> list[Scalar]:
+        buckets, host = second.buckets, plan.on_host
+        sets = [buckets]
+        if self.switches.by_group:
+            sets = [chosen for group in plan.groups if (chosen := [b for b in buckets if b.group is group])]
+        inverses: dict[int, Scalar] = {}
+        lengths, good = [], True
+        for chosen in sets:
+            if self.switches.normalize:
+                inverse, length = scale(chosen, host=host)
+                fine = (inverse > 0) | (length == 0)
+            else:
+                length = norm([(b.measured, b.sharding) for b in chosen])
+                inverse, fine = 1.0, finite(chosen, length, host=host)
+            good = good & (bool(fine) if host else fine)
+            lengths.append(length)
+            inverses.update({id(b): inverse for b in chosen})
+        if self.switches.by_replica:
+            good = agreed(good, buckets[0].device)
+        second.finite = good
+        if second.grad_norm is None:
+            device = lengths[0].device
+            second.grad_norm = lengths[0] if len(lengths) == 1 else torch.stack([n.to(device) for n in lengths]).norm()
+        if good is False:
+            return [0.0 for _ in buckets]
+        return [inverses[id(b)] * float(b.group["rho"]) for b in buckets]
+
+
+@torch.no_grad()
+def _put_back(buckets: list[Bucket]) -> None:
+    try:
+        restore(buckets)
+    except BaseException:
+        restore(buckets)  # an interrupt between two copies must not leave half of them
+        raise

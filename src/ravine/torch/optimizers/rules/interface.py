@@ -1,0 +1,175 @@
+"""What a rule is: along what to ascend, what to make of the second gradient, and what to keep."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ravine.torch.optimizers.buckets import Bucket, Flag, Plan
+
+Closure = Callable[[], Any]
+StepInput = Closure | Sequence[Closure] | Callable[[Tensor | None], Tensor]  # what step() takes; the rule says which
+Memory = dict[Tensor, Tensor]  # a tensor for each parameter
+
+
+class Direction(NamedTuple):
+    """ε = ρ · direction/‖measured‖, ‖·‖ over all buckets: one tensor a gradient in each list, of its shape.
+
+    Where both are the same, give the same list twice.
+    """
+
+    measured: list[Tensor]
+    direction: list[Tensor]
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a rule that makes closures of its own may use of the optimizer.
+
+    Attributes
+    ----------
+    plan
+        The parameters, and the devices that they are on.
+    same_dropout
+        Whether both passes draw the same random numbers.
+    zero_grad
+        The optimizer's own.
+    """
+
+    plan: Plan
+    same_dropout: bool
+    zero_grad: Callable[[], None]
+
+
+class Rule(ABC):
+    """What one relative of SAM does otherwise. `SAM` holds one, and asks it at each step.
+
+    Write your own: say along what to ascend, and override what else differs. Everything that `SAM` cares for (restoring
+    to the bit, BatchNorm, dropout, scalers, shards, checkpoints) stays with it.
+
+    Attributes
+    ----------
+    keeps_gradient
+        Whether `combine` needs the first gradient, which then takes a parameter-sized buffer.
+    along_gradient
+        Whether ε is along the gradient itself. Then ε tells it, and `opt.last.cosine` needs no copy of it. The
+        safe answer is False.
+    micro_batches
+        Whether a step may take several ascents, one for each micro-batch, and descends along their mean.
+    needs_samples
+        Whether `step` takes a function of sample indices in place of a closure.
+
+    Examples
+    --------
+    Ascend along the signs of the gradient's entries, and descend along the mean of both gradients:
+
+    >>> import torch
+    >>> from ravine.torch import SAM
+    >>> class SignRule(Rule):
+    ...     keeps_gradient = True
+    ...     def direction(self, bucket):
+    ...         signs = [g.sign() for g in bucket.grads]
+    ...         return Direction(signs, signs)
+    ...     def combine(self, first, after, ok):
+    ...         for bucket in after:
+    ...             for p, g in zip(bucket.owners, bucket.grads):
+    ...                 if p in first:
+    ...                     g.add_(first[p]).div_(2)
+    ...         return True
+    >>> w = torch.tensor([3.0, -1.0], requires_grad=True)
+    >>> opt = SAM(torch.optim.SGD([w], lr=0.1), rho=2**0.5, rule=SignRule())
+    >>> def closure():
+    ...     opt.zero_grad()
+    ...     loss = (w**2).sum() / 2
+    ...     loss.backward()
+    ...     return loss
+    >>> _ = opt.step(closure)
+    >>> w.tolist()  # w − 0.1 · (w + (w + sign w))/2
+    [2.6500000953674316, -0.8500000238418579]
+    """
+
+    keeps_gradient: ClassVar[bool] = False
+    along_gradient: ClassVar[bool] = False
+    micro_batches: ClassVar[bool] = False
+    needs_samples: ClassVar[bool] = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    @abstractmethod
+    def direction(self, bucket: Bucket) -> Direction:
+        """What to ascend along, of ``bucket.grads`` at ``bucket.weights``, of the parameters ``bucket.owners``.
+
+        The gradients may be overwritten where ``bucket.disposable``. Called once a bucket; the rule sees no norm.
+        """
+
+    def combine(self, first: Memory, after: list[Bucket], ok: Flag) -> bool:
+        """Make the descent direction of the SAM gradient in `after`, in place. Returns whether it changed anything.
+
+        Parameters
+        ----------
+        first
+            The first gradient, if the rule `keeps_gradient`; a parameter without one is missing.
+        after
+            The gradients of the second pass.
+        ok
+            False, or a tensor that is, where a gradient was not finite: nothing may be remembered of it then.
+            `remember` sees to that.
+        """
+        return False
+
+    def reuse(self, after: list[Bucket]) -> bool:
+        """Likewise at a step that takes no second pass: `after` holds the plain gradient."""
+        return False
+
+    def due(self, steps: int) -> bool:
+        """Whether the step after `steps` steps takes a second pass."""
+        return True
+
+    def closures(self, given: Any, context: StepContext) -> list[Closure]:
+        """What `step` was given, as closures of torch's kind, one for each ascent."""
+        return [given]
+
+    @property
+    def passes(self) -> float:
+        """What the two passes that have just been run cost, in forward–backward passes over the whole batch."""
+        return 2
+
+    def memory(self) -> dict[str, Memory]:
+        """What is remembered from step to step for each parameter, by name: part of `state_dict`, in place."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """What else is part of `state_dict`."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027 (most rules have none)
+        """Go on from what `state` returned."""
+
+
+def remember(memory: Memory, p: Tensor, value: Tensor, ok: Flag) -> None:
+    """Keep `value` for the parameter `p`, unless the step that it comes from is left out."""
+    if ok is False:
+        return
+    if p not in memory:
+        memory[p] = torch.zeros_like(value)
+    memory[p].copy_(torch.where(ok, value, memory[p]) if isinstance(ok, Tensor) else value)
+
+
+def check_number(name: str, value: Any, holds: Callable[[float], bool], cure: str) -> None:
+    """Refuse a parameter of a rule.
+
+    Raises
+    ------
+    ValueError
+        Unless `value` is a finite number for which `holds`.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not holds(value):
+        raise ValueError(f"{name} = {value!r}: {cure}")
