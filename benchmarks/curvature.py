@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ravine.spectrum import eigenpairs
+from ravine.spectrum import Eigenpairs, eigenpairs
 from ravine.torch import Probe
+from ravine.torch.curvature.third import Third
 
 TOL, ROUNDS, STATES = 1e-3, 3, (0, 100)
 
@@ -136,55 +138,82 @@ def _highest() -> float:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
 
 
+@dataclass
+class Table:
+    """What was measured of each way: seconds in gradients, what it found, or why it failed."""
+
+    times: dict[str, list[float]] = field(default_factory=dict)
+    found: dict[str, tuple[float, int]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    thirds: dict[str, Third] = field(default_factory=dict)
+
+    def time(self, row: str, gradients: float) -> None:
+        self.times.setdefault(row, []).append(gradients)
+
+
 def side_by_side(problem: Problem, steps: int) -> None:
     probe = Probe(problem.model, loss_fn, [problem.batch])
     w = probe.objective.start
     exact = eigenpairs(probe.objective, w, 2, 1e-4)
-    e = probe.objective.point(exact.vectors[0])
-    product = float(exact.values[0]) * e, float(exact.residuals[0])
     held = probe.choice.bytes / 2**20
-    times: dict[str, list[float]] = {}
-    found: dict[str, tuple[float, int]] = {}
-    failed: dict[str, str] = {}
-    errors: dict[str, list[float]] = {}
+    table = Table()
     for _ in range(ROUNDS):
         unit = float(np.median([timed(lambda: gradient(problem))[0] for _ in range(7)]))
-        for peer, run in PEERS.items():
-            if peer in failed:
-                continue
-            try:
-                # Fused attention has no second derivative; the probe sees to it itself.
-                with sdpa_kernel(SDPBackend.MATH):
-                    seconds, found[peer] = timed(lambda run=run: run(problem))
-            except Exception as error:
-                failed[peer] = f"{type(error).__name__}: {' '.join(str(error).split())[:70]}"
-                continue
-            times.setdefault(peer, []).append(seconds / unit)
-        for how in ("exact", "difference"):
-            # The graph belongs to λ_max, after which ∇λ_max is asked for.
-            probe.objective.hvp(w, e)
-            seconds, third = timed(lambda how=how: probe.objective.third_checked(w, e, how, product))
-            times.setdefault(f"∇λ_max, {how}", []).append(seconds / unit)
-            errors[f"∇λ_max, {how}"] = [third.error / float(third.value.norm()), third.gradients]
+        time_peers(table, problem, unit)
+        time_thirds(table, probe, exact, unit)
     gap = 1 - exact.values[1] / exact.values[0]
     print(
         f"{problem.name}, {w.numel()} parameters, {steps} steps: λ₁ = {exact.values[0]:.3g}, λ₂ {gap:.0%} below; "
         f"graph {held:.0f} MiB, {probe.choice.path}"
     )
-    for row in (*PEERS, *errors):
-        if row in failed:
-            print(f"  {row:28s}{failed[row]}")
-        elif row in errors:
-            error, count = errors[row]
-            print(
-                f"  {row:28s}{np.median(times[row]):8.1f} gradients   stated error {error:.1e}, {count:.0f} evaluations"
-            )
-        else:
-            value, products = found[row]
-            print(
-                f"  {row:28s}{np.median(times[row]):8.1f} gradients{products if products > 0 else '?':>5} products   "
-                f"error {abs(value / exact.values[0] - 1):.1e}{memory(row, problem):8.0f} MiB"
-            )
+    for peer in PEERS:
+        if peer in table.failed:
+            print(f"  {peer:28s}{table.failed[peer]}")
+            continue
+        value, products = table.found[peer]
+        print(
+            f"  {peer:28s}{np.median(table.times[peer]):8.1f} gradients{products if products > 0 else '?':>5} products"
+            f"   error {abs(value / exact.values[0] - 1):.1e}{memory(peer, problem):8.0f} MiB"
+        )
+    for row, third in table.thirds.items():
+        print(
+            f"  {row:28s}{np.median(table.times[row]):8.1f} gradients   stated error "
+            f"{third.error / float(third.value.norm()):.1e}, {third.gradients:.0f} evaluations"
+        )
+    follow(problem, probe)
+
+
+def time_peers(table: Table, problem: Problem, unit: float) -> None:
+    for peer, run in PEERS.items():
+        if peer in table.failed:
+            continue
+        try:
+            # Fused attention has no second derivative; the probe sees to it itself.
+            with sdpa_kernel(SDPBackend.MATH):
+                seconds, table.found[peer] = timed(lambda run=run: run(problem))
+        except Exception as error:
+            table.failed[peer] = f"{type(error).__name__}: {' '.join(str(error).split())[:70]}"
+            continue
+        table.time(peer, seconds / unit)
+
+
+def time_thirds(table: Table, probe: Probe, exact: Eigenpairs, unit: float) -> None:
+    objective, w = probe.objective, probe.objective.start
+    e = objective.point(exact.vectors[0])
+    product = float(exact.values[0]) * e, float(exact.residuals[0])
+    ways = {
+        "∇λ_max, exact": lambda: objective.third_exact(w, e),
+        "∇λ_max, difference": lambda: objective.third_difference(w, e, product),
+    }
+    for row, third in ways.items():
+        # The graph belongs to λ_max, after which ∇λ_max is asked for.
+        objective.hvp(w, e)
+        seconds, table.thirds[row] = timed(third)
+        table.time(row, seconds / unit)
+
+
+def follow(problem: Problem, probe: Probe) -> None:
+    """Warm starts along training."""
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.01)
     last = probe.eigenpairs(1, TOL)
     spent, turned = [], []

@@ -171,13 +171,14 @@ def follow_figure(run: xr.Dataset) -> Figure:
     sharp, aligned, loss, fall = figure.subplots(2, 2).flat
     step = run["step"].values
     sharp.plot(step, run["eigenvalues"].isel(pair=0), "o-", color=BLUE, markersize=3, linewidth=0.8, label="λ_max")
-    sharp.plot(step, run["gd_edge"], color="black", linewidth=0.9, linestyle="--", label="2/η")
+    edge = "2(1+m)/η" if (run["momentum"] > 0).any() else "2/η"
+    sharp.plot(step, run["gd_edge"], color="black", linewidth=0.9, linestyle="--", label=edge)
     if np.isfinite(run["sam_edge"]).any():
         sharp.plot(step, run["sam_edge"], color=VERMILION, linewidth=0.9, linestyle=":", label="SAM-edge")
     sharp.set(xlabel="step", ylabel="curvature", title="sharpness and edges")
     aligned.plot(step, run["gradient_alignment"], "o-", color=BLUE, markersize=3, linewidth=0.8, label="gradient")
     aligned.plot(step, run["alignment"], "s-", color=GREEN, markersize=3, linewidth=0.8, label="last step")
-    aligned.set(xlabel="step", ylabel="|cos| with e₁", title="gradient_alignment", ylim=(-0.03, 1.03))
+    aligned.set(xlabel="step", ylabel="|cos| with e₁", title="alignment", ylim=(-0.03, 1.03))
     loss.plot(step, run["loss"], color=BLUE, linewidth=1, label="loss")
     loss.plot(step, run["grad_norm"], color=ORANGE, linewidth=1, linestyle="--", label="gradient norm")
     if float(run["loss"].min()) > 0 and float(run["grad_norm"].min()) > 0:

@@ -179,8 +179,8 @@ def _curvature(probe: Probe, w: np.ndarray) -> _Minimum:
         probe=probe,
         w=w,
         loss=probe.objective.value(w),
-        top=float(found.top.values[0]),
-        vector=found.top.vectors[0],
+        top=float(found.eigenpairs.values[0]),
+        vector=found.eigenpairs.vectors[0],
         sharpness_gradient=np.asarray(found.value),
     )
 

@@ -104,7 +104,7 @@ def _measure(name: str, done: Callable[[float, str], None]) -> _Measured:
     found = probe.sharpness_gradient()
     if found.value is None:
         raise ValueError("λ₁ = λ₂ at the minimum: there is no ∇λ_max to drift along; use another seed")
-    top = float(found.top.values[0])
+    top = float(found.eigenpairs.values[0])
     eta = SHARPNESS_STEP / top
     forecast = probe.forecast(SAM(eta=eta, rho=RHO), STEPS, PRODUCTS)
     done(0.6, "SAM")

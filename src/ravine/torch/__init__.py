@@ -6,7 +6,7 @@ from ravine.extras import require
 
 require("torch", "torch")
 
-from ravine.torch.curvature.network import Network, network  # noqa: E402 (after the check that names the extra)
+from ravine.torch.curvature.networks import Network, network  # noqa: E402 (after the check that names the extra)
 from ravine.torch.curvature.probe import Probe  # noqa: E402
 from ravine.torch.curvature.problem import load_problem  # noqa: E402
 from ravine.torch.optimizers.relatives import (  # noqa: E402

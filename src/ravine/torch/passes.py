@@ -89,3 +89,14 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
             for held, name, buffer, value in found:
                 buffer.copy_(value)
                 held[name] = buffer
+
+
+@contextmanager
+def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Random numbers inside are those of `seed`, and the generators are afterwards as found; None changes nothing."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

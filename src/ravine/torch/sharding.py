@@ -81,3 +81,27 @@ def unsynchronized(model: torch.nn.Module | None) -> AbstractContextManager[Any]
             )
         return nullcontext()
     return no_sync()
+
+
+def summed_over_processes(own: Tensor) -> Tensor:
+    """Σ over the processes of the default group, in place."""
+    dist.all_reduce(own)
+    return own
+
+
+@torch.no_grad()
+def whole(t: Tensor) -> Tensor:
+    """All of `t`, gathered where processes hold a part each."""
+    return t if layout(t) is None else t.full_tensor()  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def like_shards_of(p: Tensor, whole: Tensor) -> Tensor:
+    """`whole`, sharded as `p` is; nothing is sent."""
+    where = layout(p)
+    if where is None:
+        return whole
+    from torch.distributed.tensor import DTensor, Replicate
+
+    mesh, placements = where
+    return DTensor.from_local(whole, mesh, [Replicate()] * mesh.ndim, run_check=False).redistribute(mesh, placements)

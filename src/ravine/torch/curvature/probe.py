@@ -3,103 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, final
 
-import numpy as np
 import torch
 
-from ravine import observations, spectrum, theory
+from ravine import observations, spectrum
 from ravine.forecasts import Forecast
 from ravine.forecasts import forecast as _forecast
 from ravine.methods import Method
 from ravine.observations import Drift
 from ravine.spectrum import Density, Eigenpairs, Trace
-from ravine.torch.curvature.follow import Follow
-from ravine.torch.curvature.gauss_newton import gauss_newton_product
-from ravine.torch.curvature.layers import BatchNormMode
-from ravine.torch.curvature.network import LossFunction
-from ravine.torch.curvature.products import MEMORY, Choice, Path, Products
-from ravine.torch.curvature.sharded import Sharded, third_by
-from ravine.torch.optimizers.relatives import ESAM
-from ravine.torch.optimizers.trials import trial
+from ravine.torch.curvature.bounce import Bounce, measured_bounce
+from ravine.torch.curvature.choosing import MEMORY
+from ravine.torch.curvature.composing import check_options, probed, probed_sharded
+from ravine.torch.curvature.mean_loss import LossFunction
+from ravine.torch.curvature.norm_layers import BatchNormMode
+from ravine.torch.curvature.products import ProductChoice, ProductPath
+from ravine.torch.curvature.recorder import TrainingRecorder
+from ravine.torch.curvature.sharded import NOT_EXACT
+from ravine.torch.curvature.sharpness import SharpnessGradient, sharpness_gradient
 from ravine.torch.sharding import is_sharded
 
 
-@dataclass(frozen=True)
-class SharpnessGradient:
-    """∇λ_max(∇²ℓ(w)), or why there is none.
-
-    Attributes
-    ----------
-    value
-        Shape (d,); None where λ₁ = λ₂ to within the bounds: λ_max has no gradient there.
-    error
-        ‖value − the difference formula's value‖, for the eigenvector as found.
-    angle
-        The most by which the eigenvector may be off, residual/(λ₁ − λ₂), in radians; it enters `value` to first order.
-    top
-        The pairs: λ₁ and λ₂.
-    subspace
-        Shape (1, d), e₁; or (2, d), a basis of the top eigenspace where the eigenvalues are equal.
-    products, gradients
-        What it cost: Hessian products, and gradients of the derivative and its check.
-    how
-        ``"exact"`` or ``"difference"``.
-    """
-
-    value: torch.Tensor | None
-    error: float
-    angle: float
-    top: Eigenpairs
-    subspace: np.ndarray
-    products: int
-    gradients: int
-    how: str
-
-    @property
-    def tie(self) -> bool:
-        """Whether λ₁ = λ₂ to within the bounds."""
-        return self.value is None
-
-
-@dataclass(frozen=True)
-class Bounce:
-    """The bounce between consecutive iterates of training, beside the law.
-
-    Attributes
-    ----------
-    centre, half_width
-        (w_t + w_{t+1})/2 and (w_{t+1} − w_t)/2 of the last two iterates, shape (d,).
-    amplitude
-        ‖half_width‖.
-    law
-        ηρλ₁/(2(1+m) − ηλ₁), λ₁ at the centre; NaN where there is no bounce.
-    alignment
-        |cos| between half-width and e₁.
-    reversal
-        Cosine between the last two motions: −1 where it bounces, +1 where it slides.
-    top
-        λ₁ at the centre, with its bounds.
-    """
-
-    centre: np.ndarray
-    half_width: np.ndarray
-    amplitude: float
-    law: float
-    alignment: float
-    reversal: float
-    top: Eigenpairs
-
-    @property
-    def bouncing(self) -> bool:
-        """Whether the run bounces as the law says: amplitude within 10 %, along e₁ to |cos| ≥ 0.9, back and forth."""
-        near = abs(self.amplitude - self.law) <= 0.1 * self.law
-        return bool(near and self.alignment >= 0.9 and self.reversal <= -0.9)
-
-
+@final
 class Probe:
     """Curvature of a model's loss over data, at the model's parameters as they are when asked.
+
+    Eigenvalues are by Lanczos's process from Hessian-vector products (Pearlmutter 1994); the bounce and the drift are
+    those of Bartlett, Long and Bousquet (arXiv 2210.01513).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ravine.torch import Probe
+    >>> model = torch.nn.Linear(2, 1, bias=False).double()
+    >>> x = torch.tensor([[2.0, 0.0], [0.0, 1.0]]).double()
+    >>> probe = Probe(model, lambda model, batch: (model(batch) ** 2).mean(), [x])
+    >>> probe
+    Probe(Linear, 2 parameters, 1 batch; float64)
+    >>> pairs = probe.eigenpairs(k=1)
+    >>> round(float(pairs.values[0]), 6), bool(pairs.residuals[0] < 1e-12)
+    (4.0, True)
 
     Parameters
     ----------
@@ -111,11 +55,23 @@ class Probe:
         A list of batches or a loader, read once; a ragged batch weighs what it holds.
     size
         Counts what a batch's loss is the mean over, such as unmasked tokens; by default the length of its first tensor.
-    path, memory, batchnorm, seed, distributed
-        As for `Products`: how Hessian products are made (chosen by itself), bytes for graphs,
-        how batch norms normalise, and a seed for dropout. With ``distributed=True`` each process of the default group
-        brings its part of the data, and all must make the same calls. A model under FSDP2 needs it: its products are
-        differences of gradients, exact ones are not possible there; see `ravine.torch.curvature.sharded.Sharded`.
+    path
+        How Hessian products are made, one of `ProductChoice`'s; ``"auto"`` chooses, see `choice`.
+    memory
+        Bytes for retained graphs.
+    batchnorm
+        ``"eval"`` or ``"batch"`` to say how batch norms normalize; None leaves each as it is set.
+    seed
+        Fixes dropout and other randomness, one stream a batch; without it a random forward pass is refused.
+    distributed
+        Whether each process of the default group brings a part of the data: figures are then those of all, and every
+        process must make the same calls. A model under FSDP2 needs it: its products are differences of gradients,
+        exact ones are not possible there; see `ravine.torch.curvature.sharded.ShardedLoss`.
+
+    Attributes
+    ----------
+    objective
+        The loss as an `Objective`, which counts what it is asked for (``objective.spent``).
 
     Raises
     ------
@@ -136,33 +92,39 @@ class Probe:
         batches: Iterable[Any],
         size: Callable[[Any], int] | None = None,
         *,
-        path: Path | Literal["auto"] = "auto",
+        path: ProductPath | Literal["auto"] = "auto",
         memory: int = MEMORY,
         batchnorm: BatchNormMode | None = None,
         seed: int | None = None,
         distributed: bool = False,
     ) -> None:
-        self.objective: Products
+        check_options(path, batchnorm)
         if distributed and isinstance(model, torch.nn.Module) and is_sharded(model):
-            self.objective = Sharded(model, loss_fn, batches, size, path=path, batchnorm=batchnorm, seed=seed)
+            self.objective = probed_sharded(model, loss_fn, batches, size, path=path, batchnorm=batchnorm, seed=seed)
         else:
-            self.objective = Products(
+            self.objective = probed(
                 model, loss_fn, batches, size, path=path, memory=memory, batchnorm=batchnorm, seed=seed,
                 distributed=distributed,
             )  # fmt: skip
         self.model = self.objective.model
         self._last: Eigenpairs | None = None
 
+    def __repr__(self) -> str:
+        return f"Probe({self.objective.description}; {self._dtype})"
+
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> ProductChoice:
         """How Hessian products are made, and why."""
         return self.objective.choice
 
     @property
     def precision(self) -> str:
         """The precision that every figure carries: the parameters' dtype, and whether products are differences."""
-        dtype = str(next(p.dtype for p in self.model.parameters() if p.requires_grad)).removeprefix("torch.")
-        return dtype if self.choice.path != "difference" else f"{dtype}, Hessian by differences"
+        return self._dtype if self.choice.path != "difference" else f"{self._dtype}, Hessian by differences"
+
+    @property
+    def _dtype(self) -> str:
+        return str(self.objective.losses.coordinates.first.dtype).removeprefix("torch.")
 
     def eigenpairs(
         self,
@@ -178,8 +140,8 @@ class Probe:
         """The k largest (or smallest) Hessian eigenvalues, with vectors and bounds; see `spectrum.eigenpairs`.
 
         ``warm=True`` starts from the vectors of the last call, which near the last point saves most products, and
-        keeps their
-        signs. A negative largest eigenvalue is an answer like any other: the point is a maximum along every direction.
+        keeps their signs. A negative largest eigenvalue is an answer like any other: the point is a maximum along
+        every direction.
 
         Raises
         ------
@@ -201,7 +163,11 @@ class Probe:
         return spectrum.extremal_eigenpairs(self.objective, self.objective.start, k, tol)
 
     def sharpness_gradient(
-        self, tol: float | None = None, how: Literal["exact", "difference"] | None = None, check_tie: bool = True
+        self,
+        tol: float | None = None,
+        how: Literal["exact", "difference"] | None = None,
+        *,
+        check_tie: bool = True,
     ) -> SharpnessGradient:
         """∇λ_max = D³ℓ(e₁, e₁, ·), checked against a difference formula.
 
@@ -218,56 +184,18 @@ class Probe:
         Raises
         ------
         ValueError
-            If autograd and differences disagree, with the layer that is suspected.
+            If autograd and differences disagree, with the layer that is suspected; or `how` is not possible.
         """
-        how = third_by(self.objective, how)
-        objective, w = self.objective, self.objective.start
-        before = objective.spent["products"]
+        if how not in (None, "exact", "difference"):
+            raise ValueError(f"how = {how!r}: use exact or difference")
+        if how == "exact" and not self.objective.has_graph:
+            raise ValueError(f"how = 'exact': {NOT_EXACT}, or use how='difference'")
         if tol is None:
-            tol = 1e-9 if w.dtype == torch.float64 else 1e-4
-        k = min(2, objective.dimension - 1)
-        top = spectrum.eigenpairs(objective, w, k, tol)
-        self._last = top
-        second, vector = self._second(w, top, check_tie)
-        gap = float(top.values[0]) - second
-        if k == 2:
-            gap = min(gap, float(top.values[0] - top.values[1] - top.residuals[1]))
-        products = objective.spent["products"] - before
-        if gap <= float(top.residuals[0]):
-            both = np.stack([top.vectors[0], vector if vector is not None else top.vectors[-1]])
-            basis = np.linalg.qr(both.T)[0].T
-            return SharpnessGradient(None, np.inf, np.inf, top, basis, products, 0, how)
-        e = self._vector(top.vectors[0])
-        product = float(top.values[0]) * e, float(top.residuals[0])
-        third = objective.third_checked(w, e, how, product)
-        angle = float(top.residuals[0]) / gap
-        return SharpnessGradient(
-            third.value, third.error, angle, top, top.vectors[:1], products, third.gradients, third.how
-        )
-
-    def _vector(self, v: np.ndarray) -> torch.Tensor:
-        return self.objective.point(v)
-
-    def _second(self, w: torch.Tensor, top: Eigenpairs, look: bool) -> tuple[float, np.ndarray | None]:
-        """An upper estimate of the largest eigenvalue orthogonal to e₁, from a start of its own, and its vector."""
-        if not look or self.objective.dimension < 3:
-            return -np.inf, None
-        e = self._vector(top.vectors[0])
-        own = spectrum.random_start(w.numel(), 1, w)
-        low = float(top.values[0] - top.residuals[0])
-
-        def deflated(u: torch.Tensor) -> torch.Tensor:
-            u = u - (e @ u) * e
-            image = self.objective.hvp(w, u)
-            return image - (e @ image) * e
-
-        def apart(values: np.ndarray, residuals: np.ndarray) -> bool:
-            return bool(values[-1] + residuals[-1] < low)
-
-        found, _ = spectrum.search(
-            deflated, own - (e @ own) * e, (1, 0), 1e-6, enough=apart, precision=self.objective.precision_at(w)
-        )
-        return float(found.values[0] + found.residuals[0]), found.vectors[0]
+            tol = 1e-9 if self.objective.losses.coordinates.first.dtype == torch.float64 else 1e-4
+        usual: Literal["exact", "difference"] = "exact" if self.objective.has_graph else "difference"
+        found = sharpness_gradient(self.objective, tol, how or usual, check_tie=check_tie)
+        self._last = found.eigenpairs
+        return found
 
     def gauss_newton(self, k: int = 1, tol: float = 1e-3, seed: int = 0) -> Eigenpairs:
         """The k largest eigenvalues of the Hessian's Gauss–Newton part, Σ Jᵀ(∂²ℓ/∂z²)J.
@@ -275,13 +203,14 @@ class Probe:
         Raises
         ------
         ValueError
-            If the loss does not call the model exactly once for a tensor, or depends on the parameters past its output.
+            If the loss does not call the model exactly once for a tensor, or depends on the parameters past its output;
+            and under FSDP.
         """
         w = self.objective.start
         first = spectrum.random_start(w.numel(), seed, w)
         precision = self.objective.precision_at(w)
         return spectrum.search(
-            lambda u: gauss_newton_product(self.objective, w, u), first, (k, 0), tol, precision=precision
+            lambda u: self.objective.gauss_newton_product(w, u), first, (k, 0), tol, precision=precision
         )[0]
 
     def density(self, m: int = 40, vectors: int = 8, seed: int = 0) -> Density:
@@ -320,51 +249,22 @@ class Probe:
             If no ρ is known, an ESAM comes without `step`, the weights are perturbed, or a step makes a parameter that
             is not finite.
         """
-        group = optimizer.param_groups[0]
-        rho = rho if rho is not None else group.get("rho")
-        if rho is None:
-            raise ValueError("rho: the optimizer's group has none; pass rho=…")
-        if step is None and isinstance(optimizer, ESAM):
-            raise ValueError("optimizer: ESAM steps on losses by sample, and the probe's is a mean; pass step=…")
-        eta, momentum = float(group["lr"]), float(group.get("momentum", 0.0))
-        objective = self.objective
-        points = [objective.start]
-        with trial(self.model, optimizer):
-            for _ in range(2):
-                if step is None:
-                    optimizer.step(self._closure(optimizer))
-                else:
-                    step()
-                points.append(objective.start)
-        a, b, c = (p.double().cpu().numpy() for p in points)
-        if not np.isfinite(c).all():
-            raise ValueError("optimizer: a step made parameters that are not finite; nothing bounces there")
-        centre, half = (b + c) / 2, (c - b) / 2
-        top = spectrum.eigenpairs(objective, centre, 1, tol)
-        amplitude, before = float(np.linalg.norm(half)), float(np.linalg.norm(b - a))
-        lam = float(top.values[0]) if getattr(optimizer, "normalize", True) else np.nan
-        law = float(theory.amplitude(lam, eta, float(rho), momentum))
-        along = abs(float(half @ top.vectors[0])) / amplitude if amplitude > 0 else np.nan
-        reversal = float(half @ (b - a)) / (amplitude * before) if amplitude * before > 0 else np.nan
-        return Bounce(centre, half, amplitude, law, along, reversal, top)
+        return measured_bounce(self.objective, optimizer, step, rho=rho, tol=tol)
 
-    def _closure(self, optimizer: Any) -> Callable[[], torch.Tensor]:
-        def closure() -> torch.Tensor:
-            with torch.enable_grad():
-                optimizer.zero_grad()
-                objective = self.objective
-                objective.set_gradient(objective.grad(objective.start))
-                return torch.tensor(objective.value(objective.start))
-
-        return closure
-
-    def drift(self, eta: float, rho: float, steps: int = 1000, products: int = 60) -> Drift:
+    def drift(self, eta: float, rho: float, steps: int = 1000, products: int = 60, *, momentum: float = 0.0) -> Drift:
         """How the centre of SAM's bounce will move from here, a minimum: flat directions drift, curved ones settle.
+
+        Parameters
+        ----------
+        eta, rho, momentum
+            Step size, radius and heavy-ball coefficient m of the training.
+        steps, products
+            For how many steps; Hessian products to spend on it beside those of `sharpness_gradient`.
 
         Raises
         ------
         ValueError
-            If ηλ₁ ≥ 2, or λ₁ = λ₂ to within the bounds: there is no direction to drift in.
+            If ηλ₁ ≥ 2(1+m), or λ₁ = λ₂ to within the bounds: there is no direction to drift in.
         """
         found = self.sharpness_gradient()
         if found.value is None:
@@ -373,8 +273,9 @@ class Probe:
             )
         w = self.objective.start
         return observations.drift(
-            self.objective, w, eigenvector=found.top.vectors[0], sharpness_gradient=found.value,
-            sharpness=float(found.top.values[0]), eta=eta, rho=rho, steps=steps, products=products,
+            self.objective, w, eigenvector=found.eigenpairs.vectors[0], sharpness_gradient=found.value,
+            sharpness=float(found.eigenpairs.values[0]), eta=eta, rho=rho, momentum=momentum,
+            steps=steps, products=products,
         )  # fmt: skip
 
     def forecast(
@@ -392,13 +293,13 @@ class Probe:
         tol: float = 1e-3,
         rho: float | None = None,
         writer: Any = None,
-    ) -> Follow:
+    ) -> TrainingRecorder:
         """Look at the loss after every `every`-th step of `optimizer`, while a ``with`` block runs.
 
         Parameters
         ----------
         optimizer
-            Any torch optimizer; η, and ρ where there is one, are read from its first group at each look.
+            Any torch optimizer; η, momentum, and ρ where there is one, are read from its first group at each look.
         every, k, tol
             Steps between two looks; how many eigenvalues; their residual, relative.
         rho
@@ -411,4 +312,4 @@ class Probe:
         ValueError
             If every < 1 or `optimizer` is no torch optimizer.
         """
-        return Follow(self, optimizer, every, k, tol, rho, writer)
+        return TrainingRecorder(self, optimizer, every=every, k=k, tol=tol, rho=rho, writer=writer)

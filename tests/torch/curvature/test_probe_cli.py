@@ -6,12 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import xarray as xr
 
-from ravine import plots
 from ravine.cli import main
 
 PROBLEM = """
@@ -61,6 +58,20 @@ def test_probe(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"λ1 = {record['eigenvalues'][0]:.4g}" in out
 
 
+def test_the_edges_are_those_with_momentum(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["probe", "their_task:problem", "--no-gradient", "-k", "1", "--eta", "0.1", "--rho", "0.05"]
+    for momentum, label in ((0.0, "2/η"), (0.9, "2(1+m)/η")):
+        _, out, _ = run(capsys, *arguments, "--momentum", str(momentum), "--json")
+        record = json.loads(out)
+        lam, g = record["sam_edge"], record["grad_norm"]
+        assert record["momentum"] == momentum
+        assert record["gd_edge"] == pytest.approx(2 * (1 + momentum) / 0.1)
+        assert 0.1 * lam * (1 + 0.05 * lam / g) == pytest.approx(2 * (1 + momentum))
+        _, out, _ = run(capsys, *arguments, "--momentum", str(momentum))
+        assert f"{label} = {record['gd_edge']:.6g}\n" in out
+        assert f"SAM-edge = {lam:.6g}\n" in out
+
+
 def test_a_checkpoint_changes_the_answer(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespace: dict[str, Any] = {}
     exec(PROBLEM, namespace)
@@ -107,6 +118,9 @@ def test_forecast(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["probe", "their_task:problem", "--checkpoint", "none.pt"], "no such file"),
         (["probe", "their_task:problem", "--checkpoint", "their_task.py"], "not a checkpoint"),
         (["probe", "their_task:problem", "--rho", "1"], "--eta"),
+        (["probe", "their_task:problem", "--momentum", "0.9"], "--eta"),
+        (["probe", "their_task:problem", "--eta", "0.1", "--momentum", "1.5"], "[0, 1)"),
+        (["probe", "their_task:problem", "--eta", "0"], "--eta"),
         (["forecast", "their_task:problem", "--eta", "0.1"], "needs --rho"),
         (["forecast", "their_task:problem", "--eta", "0.1", "--rho", "1", "--method", "gd"], "leave it out"),
         (["forecast", "their_task:problem", "--eta", "0.1", "--method", "adam"], "sam, usam or gd"),
@@ -118,17 +132,3 @@ def test_misuse(here: Path, capsys: pytest.CaptureFixture[str], arguments: list[
     assert code == 2
     assert cure in err
     assert err.count("\n") == 1
-
-
-def test_pictures_of_a_followed_run() -> None:
-    steps = np.arange(0, 60, 10)
-    names = ("loss", "grad_norm", "gd_edge", "sam_edge", "gradient_alignment", "alignment")
-    run = xr.Dataset(
-        {name: ("step", np.full(6, 0.5)) for name in names} | {"eigenvalues": (("step", "pair"), np.ones((6, 2)))},
-        {"step": steps, "pair": [1, 2]},
-    )
-    with plots.style():
-        figure = plots.follow_figure(run)
-    assert len(figure.axes) == 4
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]  # pyright: ignore[reportOptionalMemberAccess]
-    assert labels == ["λ_max", "2/η", "SAM-edge"]

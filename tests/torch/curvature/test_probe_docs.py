@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ravine import plots
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_tutorial_runs(tmp_path: Path) -> None:

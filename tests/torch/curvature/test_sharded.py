@@ -7,19 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sharded_processes as worker
+import sharded_models as worker
+import sharded_processes
 import torch
 from processes import Results, results
 
 from ravine.methods import SAM as SAM_RULE
 from ravine.torch import Probe
-from ravine.torch.curvature.products import Products
+from ravine.torch.curvature.probed_network import ProbedNetwork
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Both processes' results of a case; the two run all cases one after the other."""
-    return results(worker.__file__, tmp_path_factory, weights_only=False)
+    return results(sharded_processes.__file__, tmp_path_factory, weights_only=False)
 
 
 def joined() -> list[Any]:
@@ -31,7 +32,7 @@ def whole(norm: bool = True) -> Probe:
     return Probe(worker.model(norm), worker.squares, joined())
 
 
-def dense(objective: Products) -> np.ndarray:
+def dense(objective: ProbedNetwork) -> np.ndarray:
     w = objective.start
     rows = np.stack([objective.hvp(w, axis).numpy() for axis in torch.eye(w.numel(), dtype=w.dtype)])
     return (rows + rows.T) / 2
@@ -78,7 +79,7 @@ def test_eigenpairs_lie_within_their_bounds(run: Results) -> None:
 def test_the_sharpness_gradient_by_differences_within_its_error(run: Results) -> None:
     for one in run("main"):
         found, probe = one["sharpness"], whole()
-        exact = probe.objective.third(probe.objective.start, found.top.vectors[0])
+        exact = probe.objective.third(probe.objective.start, found.eigenpairs.vectors[0])
         assert found.how == "difference"
         assert float(torch.linalg.vector_norm(found.value - exact)) <= found.error <= 1e-5 * float(exact.norm())
         # The eigenvector is off by `angle` at most, which enters to first order.
@@ -136,7 +137,10 @@ def test_following_a_run_its_bounce_and_what_is_ahead(run: Results) -> None:
     for found in one["bounces"] + other["bounces"]:
         assert found.centre == pytest.approx(bounce.centre, abs=1e-10)
         assert found.half_width == pytest.approx(bounce.half_width, abs=1e-10)
-        assert abs(found.top.values[0] - bounce.top.values[0]) <= found.top.residuals[0] + bounce.top.residuals[0]
+        assert (
+            abs(found.eigenpairs.values[0] - bounce.eigenpairs.values[0])
+            <= found.eigenpairs.residuals[0] + bounce.eigenpairs.residuals[0]
+        )
     forecast = probe.forecast(SAM_RULE(eta=worker.ETA, rho=worker.RHO), steps=worker.AHEAD, products=9)
     for name in ("grad_norm", "loss", "sharpness"):
         assert one["forecast"].run[name].values == pytest.approx(forecast.run[name].values, rel=1e-4), name
@@ -157,7 +161,7 @@ def test_single_precision_has_bounds_that_hold_even_where_it_computes_in_less(ru
     # Bounds this wide do not tell λ₁ from λ₂; those of a network without batch norm do.
     assert one["tie"]
     found, smooth = one["sharpness"], whole(norm=False)
-    exact = smooth.objective.third(smooth.objective.start, found.top.vectors[0])
+    exact = smooth.objective.third(smooth.objective.start, found.eigenpairs.vectors[0])
     assert float(torch.linalg.vector_norm(found.value - exact)) <= found.error <= 0.01 * float(exact.norm())
     # Under autocast differences are noise: the bound says so.
     assert abs(one["low"].values[0] - lam[0]) <= one["low"].residuals[0]

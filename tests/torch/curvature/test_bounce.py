@@ -1,4 +1,4 @@
-"""The probe beside ravine's own SAM: what `follow` sees of real training, and what `bounce` must put back."""
+"""The bounce of real training, and what measuring it must put back."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_probe_runs import squares, task
+from specimens import squares
 from torch import nn
+from training_loops import LOOPS, PlainSAM, closed, closure_of, equal, small, task
 
 from ravine.theory.edge import sam_edge
 from ravine.torch import ESAM, SAM, LookSAM, Probe
 
 RHO = 0.01
-Step = Callable[[], Any]
 
 
 @pytest.fixture(scope="module")
@@ -30,52 +30,11 @@ def minimum() -> tuple[dict[str, torch.Tensor], Any, float]:
     return deepcopy(model.state_dict()), batches[0], 0.4 / float(top)
 
 
-def network(*extra: nn.Module) -> nn.Sequential:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(4, 12), nn.Tanh(), nn.Linear(12, 2), *extra).double()
-
-
-def closed(opt: SAM, model: nn.Module, batch: Any) -> Step:
-    def closure() -> torch.Tensor:
-        opt.zero_grad()
-        loss = squares(model, batch)
-        loss.backward()
-        return loss
-
-    return lambda: opt.step(closure)
-
-
-def in_two_phases(opt: SAM, model: nn.Module, batch: Any) -> Step:
-    def step() -> None:
-        opt.zero_grad()
-        loss = squares(model, batch)
-        loss.backward()
-        if opt.due:
-            with opt.ascended(loss.detach()) as second:
-                again = squares(model, batch)
-                again.backward()
-                second.loss = again.detach()
-        opt.step()
-
-    return step
-
-
-def equal(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-
-
-LOOPS = {"closure": closed, "two phases": in_two_phases}
-
-
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("momentum", [0.0, 0.3])
 def test_training_to_a_bounce(minimum: Any, loop: str, momentum: float) -> None:
     weights, batch, eta = minimum
-    model = network()
+    model = small()
     model.load_state_dict(weights)
     opt = SAM(torch.optim.SGD(model.parameters(), lr=eta, momentum=momentum), rho=RHO, model=model)
     probe, step = Probe(model, squares, [batch]), LOOPS[loop](opt, model, batch)
@@ -87,14 +46,13 @@ def test_training_to_a_bounce(minimum: Any, loop: str, momentum: float) -> None:
     run = log.run
     assert run["step"].values.tolist() == [0, 50, 100, 150, 200]
     assert run["loss"].values == pytest.approx(np.array(losses)[run["step"].values], rel=1e-12, abs=1e-24)
-    assert (run["gd_edge"] == 2 / eta).all()
-    assert run["sam_edge"].values == pytest.approx(sam_edge(run["grad_norm"].values, eta, RHO))
+    assert run["gd_edge"].values == pytest.approx(2 * (1 + momentum) / eta)
+    assert run["sam_edge"].values == pytest.approx(sam_edge(run["grad_norm"].values, eta, RHO, momentum))
     # It bounces: along e₁, and where nothing else moves λ_max sits at the SAM-edge.
     late = run.isel(step=slice(1, None))
     assert (late["gradient_alignment"] > 0.99).all()
     assert (late["alignment"] > 0.99).all()
-    if momentum == 0:
-        assert late["sam_edge"].values == pytest.approx(late["eigenvalues"].isel(pair=0).values, rel=0.02)
+    assert late["sam_edge"].values == pytest.approx(late["eigenvalues"].isel(pair=0).values, rel=0.02)
     assert opt.last.grad_norm == pytest.approx(float(run["grad_norm"][-1]), rel=0.02)
     for seen in (probe.bounce(opt), probe.bounce(opt, step)):
         assert seen.amplitude == pytest.approx(seen.law, rel=0.01)
@@ -113,7 +71,7 @@ def test_a_bounce_leaves_no_trace(minimum: Any, tmp_path: Path, rule: str, loop:
     ends = []
     for looked in (False, True):
         weights, batch, eta = minimum
-        model = network(Counting())
+        model = small(Counting())
         model.load_state_dict(weights, strict=False)
         base = torch.optim.SGD(model.parameters(), lr=eta, momentum=0.3)
         opt = RULES[rule](base, rho=RHO, model=model, bounce=True)
@@ -158,7 +116,7 @@ class Counting(nn.Module):
 
 def test_a_bounce_that_fails_leaves_no_trace(minimum: Any) -> None:
     weights, batch, eta = minimum
-    model = network()
+    model = small()
     model.load_state_dict(weights)
     opt = SAM(torch.optim.SGD(model.parameters(), lr=eta, momentum=0.3), rho=RHO, model=model)
     step, probe = closed(opt, model, batch), Probe(model, squares, [batch])
@@ -178,32 +136,9 @@ def test_a_bounce_that_fails_leaves_no_trace(minimum: Any) -> None:
         probe.bounce(opt)
 
 
-def test_dropout_in_two_phases_beside_a_probe() -> None:
-    """The probe's passes are none of training's: the second pass repeats the first one's masks, whoever looked."""
-    ends = []
-    for followed in (False, True):
-        model = network(nn.Dropout(0.3))
-        batch = (torch.randn(12, 4, dtype=torch.float64), torch.randn(12, 2, dtype=torch.float64))
-        opt = SAM(torch.optim.SGD(model.parameters(), lr=0.05), rho=RHO, model=model)
-        step = in_two_phases(opt, model, batch)
-        torch.manual_seed(2)
-        if followed:
-            probe = Probe(model, squares, [batch], seed=0)
-            with probe.follow(opt, every=2) as log:
-                for _ in range(6):
-                    step()
-            assert log.run.sizes["step"] == 4
-        else:
-            for _ in range(6):
-                step()
-        ends.append(deepcopy(model.state_dict()))
-        torch.manual_seed(0)
-    assert equal(ends[0], ends[1])
-
-
 def test_what_has_no_law(minimum: Any) -> None:
     weights, batch, eta = minimum
-    model = network()
+    model = small()
     model.load_state_dict(weights)
     probe = Probe(model, squares, [batch])
     base = torch.optim.SGD(model.parameters(), lr=eta)
@@ -216,3 +151,29 @@ def test_what_has_no_law(minimum: Any) -> None:
     assert not seen.bouncing
     with pytest.raises(ValueError, match="step="):
         probe.bounce(ESAM(torch.optim.SGD(model.parameters(), lr=eta)))
+
+
+def test_a_run_that_bounces_and_one_that_does_not() -> None:
+    model, loss, batches = task()
+    probe = Probe(model, loss, batches)
+    eta = 0.4 / float(probe.eigenpairs(1, 1e-8).values[0])
+    optimizer = PlainSAM(model.parameters(), eta, 0.01)
+    step = closure_of(model, optimizer, batches[0])
+    for _ in range(200):
+        optimizer.step(step)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for seen in (probe.bounce(optimizer), probe.bounce(optimizer, lambda: optimizer.step(step))):
+        assert seen.amplitude == pytest.approx(seen.law, rel=0.01)
+        assert seen.alignment == pytest.approx(1.0, abs=1e-3)
+        assert seen.reversal == pytest.approx(-1.0, abs=1e-3)
+        assert seen.bouncing
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    # Gradient descent down a slope slides.
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    sliding = probe.bounce(torch.optim.SGD(model.parameters(), lr=1e-4), rho=0.01)
+    assert sliding.reversal > 0.9
+    assert not sliding.bouncing
+    with pytest.raises(ValueError, match="rho"):
+        probe.bounce(torch.optim.SGD(model.parameters(), lr=1e-4))

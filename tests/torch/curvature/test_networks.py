@@ -8,28 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from specimens import (
+    samples,
+    squares,
+    tiny,
+)
 from torch import nn
 
 import naive
 import ravine.torch as ravine_torch
-from ravine.methods import SAM, SGD
+from ravine.methods import SAM as SAM_RULE
+from ravine.methods import SGD
 from ravine.schema import Status
 from ravine.simulate import ensemble, trajectory
 from ravine.torch import Network, network
-
-
-def mean_squares(model: nn.Module, batch: Any) -> torch.Tensor:
-    return ((model(batch[0]) - batch[1]) ** 2).sum(dim=-1).mean()
-
-
-def data(n: int = 23, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    x, y = (torch.randn(n, width, generator=generator, dtype=torch.float64) for width in (4, 2))
-    return x.to(dtype), y.to(dtype)
-
-
-def mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double()
 
 
 class Attention(nn.Module):
@@ -61,10 +53,10 @@ def flat_loss(objective: Network) -> Callable[[torch.Tensor], torch.Tensor]:
     return loss
 
 
-@pytest.mark.parametrize("make", [mlp, lambda: Attention().double()])
+@pytest.mark.parametrize("make", [tiny, lambda: Attention().double()])
 def test_the_four_oracles_over_ragged_batches(make: Callable[[], nn.Module]) -> None:
-    x, y = data()
-    objective = network(make(), mean_squares, [(x[:10], y[:10]), (x[10:20], y[10:20]), (x[20:], y[20:])])
+    x, y = samples()
+    objective = network(make(), squares, [(x[:10], y[:10]), (x[10:20], y[10:20]), (x[20:], y[20:])])
     loss, w = flat_loss(objective), objective.start
     u = torch.randn(objective.dimension, dtype=torch.float64)
     hessian = torch.autograd.functional.hessian(loss, w)
@@ -78,20 +70,20 @@ def test_the_four_oracles_over_ragged_batches(make: Callable[[], nn.Module]) -> 
 
 
 def test_the_module_is_left_as_found() -> None:
-    x, y = data()
+    x, y = samples()
     model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 2)).double().train()
     model[3].eval()
-    mean_squares(model, (x, y)).backward()
+    squares(model, (x, y)).backward()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     addresses = [p.data_ptr() for p in model.parameters()]
     modes = [module.training for module in model.modules()]
-    objective = network(model, mean_squares, [(x[:12], y[:12]), (x[12:], y[12:])])
+    objective = network(model, squares, [(x[:12], y[:12]), (x[12:], y[12:])])
     w = objective.start + 0.1
     objective.value(w)
     objective.grad(w)
     objective.hvp(w, w)
-    trajectory(objective, SAM(eta=0.01, rho=0.1), start=w, steps=3)
+    trajectory(objective, SAM_RULE(eta=0.01, rho=0.1), start=w, steps=3)
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(torch.equal(p.grad, gradients[name]) for name, p in model.named_parameters() if p.grad is not None)
@@ -102,7 +94,7 @@ def test_the_module_is_left_as_found() -> None:
 
 
 def test_it_works_under_no_grad() -> None:
-    objective = network(mlp(), mean_squares, [data()])
+    objective = network(tiny(), squares, [samples()])
     expected = objective.grad(objective.start)
     with torch.no_grad():
         assert torch.equal(objective.grad(objective.start), expected)
@@ -120,7 +112,7 @@ def test_unused_frozen_and_shared_parameters() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.frozen(torch.tanh(self.again(torch.tanh(self.used(x)))))
 
-    objective = network(Odd().double(), mean_squares, [data()])
+    objective = network(Odd().double(), squares, [samples()])
     assert objective.dimension == 20 + 12 + 4
     w = objective.start
     g, u = objective.grad(w), torch.ones(objective.dimension, dtype=torch.float64)
@@ -134,34 +126,16 @@ def test_unused_frozen_and_shared_parameters() -> None:
 
 
 def test_a_loss_without_curvature() -> None:
-    objective = network(nn.Linear(4, 2).double(), lambda model, batch: model(batch[0]).mean(), [data()])
+    objective = network(nn.Linear(4, 2).double(), lambda model, batch: model(batch[0]).mean(), [samples()])
     u = torch.ones(objective.dimension, dtype=torch.float64)
     assert (objective.hvp(objective.start, u) == 0).all()
     assert (objective.third(objective.start, u) == 0).all()
 
 
-def test_batches_of_any_shape() -> None:
-    x, y = data()
-
-    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
-        return ((model(batch["in"]["x"]) - batch["y"]) ** 2).mean()
-
-    nested = [{"in": {"x": x[:5]}, "y": y[:5]}, {"in": {"x": x[5:]}, "y": y[5:]}]
-    whole = network(mlp(), loss, [{"in": {"x": x}, "y": y}])
-    split = network(whole.model, loss, nested)
-    assert split.value(split.start) == pytest.approx(whole.value(whole.start), rel=1e-14)
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=7)
-    loaded = network(whole.model, lambda m, b: ((m(b[0]) - b[1]) ** 2).mean(), loader)
-    assert loaded.value(loaded.start) == pytest.approx(whole.value(whole.start), rel=1e-14)
-    weighed = network(whole.model, loss, nested, size=lambda batch: 1)
-    halves = [network(whole.model, loss, [half]) for half in nested]
-    assert weighed.value(weighed.start) == pytest.approx(np.mean([half.value(half.start) for half in halves]))
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_sam_on_a_network_is_the_naive_loop(dtype: torch.dtype) -> None:
-    objective = network(mlp().to(dtype), mean_squares, [data(dtype=dtype)])
-    run = trajectory(objective, SAM(eta=0.05, rho=0.1), steps=25)
+    objective = network(tiny().to(dtype), squares, [samples(dtype=dtype)])
+    run = trajectory(objective, SAM_RULE(eta=0.05, rho=0.1), steps=25)
     expected = naive.run(
         "sam",
         lambda w: objective.grad(torch.tensor(w, dtype=dtype)).double().numpy(),
@@ -177,30 +151,30 @@ def test_sam_on_a_network_is_the_naive_loop(dtype: torch.dtype) -> None:
 
 
 def test_bfloat16_is_recorded_in_float32() -> None:
-    objective = network(mlp().bfloat16(), mean_squares, [data(dtype=torch.bfloat16)])
-    run = trajectory(objective, SAM(eta=0.05, rho=0.1), steps=3)
+    objective = network(tiny().bfloat16(), squares, [samples(dtype=torch.bfloat16)])
+    run = trajectory(objective, SAM_RULE(eta=0.05, rho=0.1), steps=3)
     assert run["w"].dtype == np.float32
     assert np.isfinite(run["w"]).all()
 
 
 def test_noise_and_divergence_on_a_network() -> None:
-    objective = network(mlp(), mean_squares, [data()])
+    objective = network(tiny(), squares, [samples()])
     noisy = [trajectory(objective, SGD(eta=0.05, sigma=0.1), steps=5, seed=seed) for seed in (1, 1, 2)]
     assert noisy[0].identical(noisy[1])
     assert not noisy[0]["w"].equals(noisy[2]["w"])
-    wild = network(nn.Linear(4, 2).double(), mean_squares, [data()])
-    run = trajectory(wild, SAM(eta=1e3, rho=0.1), steps=500)
+    wild = network(nn.Linear(4, 2).double(), squares, [samples()])
+    run = trajectory(wild, SAM_RULE(eta=1e3, rho=0.1), steps=500)
     assert Status(int(run["status"][0])) is Status.DIVERGED
     starts = [objective.start.tolist(), (2 * objective.start).tolist()]
-    runs = ensemble(objective, SAM(eta=0.1, rho=0.1), starts=starts, steps=3)
+    runs = ensemble(objective, SAM_RULE(eta=0.1, rho=0.1), starts=starts, steps=3)
     assert all(
-        runs.isel(run=[k]).identical(trajectory(objective, SAM(eta=0.1, rho=0.1), start=starts[k], steps=3))
+        runs.isel(run=[k]).identical(trajectory(objective, SAM_RULE(eta=0.1, rho=0.1), start=starts[k], steps=3))
         for k in (0, 1)
     )
 
 
 def test_assign_writes_in_place() -> None:
-    objective = network(mlp(), mean_squares, [data()])
+    objective = network(tiny(), squares, [samples()])
     addresses = [p.data_ptr() for p in objective.model.parameters()]
     w = objective.start + 1
     objective.assign(w)
@@ -213,37 +187,37 @@ def test_assign_writes_in_place() -> None:
 @pytest.mark.parametrize("norm", [nn.LayerNorm(5), nn.BatchNorm1d(5)])
 def test_a_wrong_third_derivative_is_refused_with_its_layer(norm: nn.Module) -> None:
     model = nn.Sequential(nn.Linear(4, 5), norm, nn.Tanh(), nn.Linear(5, 2)).double()
-    objective = network(model, mean_squares, [data()])
+    objective = network(model, squares, [samples()])
     u = torch.randn(objective.dimension, dtype=torch.float64)
     with pytest.raises(ValueError, match=type(norm).__name__):
         objective.third(objective.start, u)
 
 
 def test_a_right_third_derivative_passes_its_check_in_float32() -> None:
-    exact = network(mlp(), mean_squares, [data()])
-    single = network(mlp().float(), mean_squares, [data(dtype=torch.float32)])
+    exact = network(tiny(), squares, [samples()])
+    single = network(tiny().float(), squares, [samples(dtype=torch.float32)])
     u = torch.randn(exact.dimension, dtype=torch.float64)
     w = exact.start
     assert torch.allclose(single.third(w.float(), u.float()).double(), exact.third(w, u), rtol=1e-3, atol=1e-3)
 
 
 def refused() -> list[tuple[Callable[[], Any], str]]:
-    x, y = data()
-    mixed = mlp()
+    x, y = samples()
+    mixed = tiny()
     mixed[0].float()  # pyright: ignore[reportIndexIssue]
     return [
-        (lambda: network(mean_squares, mean_squares, [(x, y)]), "torch.nn.Module"),  # pyright: ignore[reportArgumentType]
-        (lambda: network(mlp().requires_grad_(False), mean_squares, [(x, y)]), "nothing to minimise"),
-        (lambda: network(mixed, mean_squares, [(x, y)]), "differ in dtype"),
-        (lambda: network(mlp(), mean_squares, []), "at least one batch"),
-        (lambda: network(mlp(), mean_squares, [(x[:0], y[:0])]), "empty"),
-        (lambda: network(mlp(), mean_squares, [(1, 2)]), "size="),
-        (lambda: network(mlp(), lambda m, b: m(b[0]), [(x, y)]), "scalar"),
-        (lambda: network(mlp(), lambda m, b: 1.0, [(x, y)]), "scalar"),  # pyright: ignore[reportArgumentType]
-        (lambda: network(nn.Sequential(mlp(), nn.Dropout(0.5)), mean_squares, [(x, y)]), r"model\.eval\(\)"),
-        (lambda: network(mlp(), mean_squares, [(x, y)]).grad([1.0, 2.0]), "length"),
+        (lambda: network(squares, squares, [(x, y)]), "torch.nn.Module"),  # pyright: ignore[reportArgumentType]
+        (lambda: network(tiny().requires_grad_(False), squares, [(x, y)]), "nothing to minimize"),
+        (lambda: network(mixed, squares, [(x, y)]), "differ in dtype"),
+        (lambda: network(tiny(), squares, []), "at least one batch"),
+        (lambda: network(tiny(), squares, [(x[:0], y[:0])]), "empty"),
+        (lambda: network(tiny(), squares, [(1, 2)]), "size="),
+        (lambda: network(tiny(), lambda m, b: m(b[0]), [(x, y)]), "scalar"),
+        (lambda: network(tiny(), lambda m, b: 1.0, [(x, y)]), "scalar"),  # pyright: ignore[reportArgumentType]
+        (lambda: network(nn.Sequential(tiny(), nn.Dropout(0.5)), squares, [(x, y)]), r"model\.eval\(\)"),
+        (lambda: network(tiny(), squares, [(x, y)]).grad([1.0, 2.0]), "length"),
         (
-            lambda: trajectory(network(mlp(), mean_squares, [(x, y)]), SAM(eta=0.1, rho=1.0), start=[1.0], steps=1),
+            lambda: trajectory(network(tiny(), squares, [(x, y)]), SAM_RULE(eta=0.1, rho=1.0), start=[1.0], steps=1),
             "start",
         ),
     ]
@@ -257,8 +231,16 @@ def test_misuse(case: int) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_dropout_in_evaluation_mode_is_fine() -> None:
-    network(nn.Sequential(mlp(), nn.Dropout(0.5)).eval(), mean_squares, [data()])
+def test_dropout_in_evaluation_mode_is_the_network_without_it() -> None:
+    inner, batches = tiny(), [samples()]
+    plain = network(inner, squares, batches)
+    dropping = network(nn.Sequential(inner, nn.Dropout(0.5)).eval(), squares, batches)
+    w, u = plain.start, torch.linspace(-1, 1, plain.dimension, dtype=torch.float64)
+    assert torch.equal(dropping.start, w)
+    assert dropping.value(w) == plain.value(w) > 0
+    assert torch.equal(dropping.grad(w), plain.grad(w))
+    assert torch.equal(dropping.hvp(w, u), plain.hvp(w, u))
+    assert repr(dropping) == f"Network(Sequential, {plain.dimension} parameters, 1 batch)"
 
 
 def test_public_names() -> None:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any, Protocol, final
 
 import numpy as np
 import torch
 import xarray as xr
 
+from ravine.arrays import as_numpy
+from ravine.files import write_beside
 from ravine.spectrum import Eigenpairs
-from ravine.theory import edge
+from ravine.torch.curvature.probed_network import ProbedNetwork
 from ravine.torch.optimizers.trials import on_trial
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from ravine.torch.curvature.probe import Probe
+from ravine.torch.settings import settings_of
 
 _UNITS = {
     "loss": "loss",
@@ -25,17 +24,56 @@ _UNITS = {
     "eigenvalues": "eigenvalues of the Hessian, largest first (curvature)",
     "residual": "bound of each eigenvalue (curvature)",
     "missed": "probability that a random start missed a larger eigenvalue",
-    "gd_edge": "2/η (curvature)",
-    "sam_edge": "SAM-edge at this gradient norm (curvature); NaN without ρ",
+    "gd_edge": "2(1+m)/η, the edge of gradient descent with heavy ball m (curvature)",
+    "sam_edge": "SAM-edge at this gradient norm, with heavy ball m (curvature); NaN without ρ",
+    "momentum": "heavy-ball coefficient m of the optimizer",
     "gradient_alignment": "|cos| between the gradient and e₁",
     "alignment": "|cos| between the last step and e₁",
     "continuity": "|cos| between e₁ and the e₁ before",
     "products": "Hessian products spent here",
 }
+_BY_PAIR = ("eigenvalues", "residual", "missed")
+_WRITTEN = ("loss", "grad_norm", "gd_edge", "sam_edge", "gradient_alignment", "alignment")
 
 
-class Follow:
-    """Looks at the probe's loss after every `every`-th step of an optimizer, while the ``with`` block runs.
+class RecordedProbe(Protocol):
+    """What a recorder asks of a probe."""
+
+    objective: ProbedNetwork
+
+    @property
+    def precision(self) -> str:
+        """The precision that its figures carry."""
+        ...
+
+    def eigenpairs(self, k: int = 1, tol: float = 1e-3, *, warm: bool = False) -> Eigenpairs:
+        """The k largest eigenvalues; ``warm`` starts from those of the last call."""
+        ...
+
+
+@final
+class TrainingRecorder:
+    """Looks at a probe's loss after every `every`-th step of an optimizer, while its ``with`` block runs.
+
+    Made by `Probe.follow`. The edges are those of the optimizer's step size, radius and momentum at each look:
+    2(1+m)/η (Cohen et al., arXiv 2103.00065), and the SAM-edge (Long and Bartlett, arXiv 2309.12488).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ravine.torch import Probe
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    >>> x = torch.eye(2)
+    >>> with Probe(model, lambda model, batch: (model(batch) ** 2).mean(), [x]).follow(optimizer, every=2) as log:
+    ...     for _ in range(4):
+    ...         optimizer.zero_grad()
+    ...         (model(x) ** 2).mean().backward()
+    ...         optimizer.step()
+    >>> log
+    TrainingRecorder(3 looks, up to step 4)
+    >>> [round(float(edge), 6) for edge in log.run["gd_edge"]]
+    [38.0, 38.0, 38.0]
 
     Attributes
     ----------
@@ -44,7 +82,7 @@ class Follow:
     """
 
     def __init__(
-        self, probe: Probe, optimizer: Any, every: int, k: int, tol: float, rho: float | None, writer: Any
+        self, probe: RecordedProbe, optimizer: Any, *, every: int, k: int, tol: float, rho: float | None, writer: Any
     ) -> None:
         if every < 1:
             raise ValueError(f"every = {every}: give a number ≥ 1")
@@ -58,7 +96,10 @@ class Follow:
         self._last: Eigenpairs | None = None
         self._before: torch.Tensor | None = None
 
-    def __enter__(self) -> Follow:
+    def __repr__(self) -> str:
+        return f"TrainingRecorder({len(self._records)} looks, up to step {self._count})"
+
+    def __enter__(self) -> TrainingRecorder:
         self._look()
         self._handle = self._optimizer.register_step_post_hook(self._after_step)
         return self
@@ -83,25 +124,20 @@ class Follow:
         w = objective.start
         loss, g = objective.value(w), objective.grad(w)
         norm = float(torch.linalg.vector_norm(g))
+        record: dict[str, Any] = {"step": self._count, "loss": loss, "grad_norm": norm}
         if not math.isfinite(loss) or not math.isfinite(norm):
-            self._records.append({"step": self._count, "loss": loss, "grad_norm": norm})
+            self._records.append(record)
             return
         # Near the last point its vectors save most products; from afar they are no better than a random start.
         pairs = self._probe.eigenpairs(self._k, self._tol, warm=self._last is not None)
         e = pairs.vectors[0]
-        eta, rho = self._settings()
-        moved = np.full(1, np.nan) if self._before is None else (w - self._before).double().cpu().numpy()
+        moved = np.full(1, np.nan) if self._before is None else as_numpy(w - self._before)
         self._before = w if self._every == 1 else None
-        record = {
-            "step": self._count,
-            "loss": loss,
-            "grad_norm": norm,
+        record |= self._edges(norm) | {
             "eigenvalues": pairs.values,
             "residual": pairs.residuals,
             "missed": pairs.missed,
-            "gd_edge": 2 / eta,
-            "sam_edge": float(edge.sam_edge(norm, eta, rho)) if rho is not None else math.nan,
-            "gradient_alignment": _cosine(g.double().cpu().numpy(), e),
+            "gradient_alignment": _cosine(as_numpy(g), e),
             "alignment": _cosine(moved, e),
             "continuity": math.nan if self._last is None else _cosine(self._last.vectors[0], e),
             "products": pairs.products,
@@ -109,22 +145,24 @@ class Follow:
         self._records.append(record)
         self._last = pairs
         if self._writer is not None:
-            for name in ("loss", "grad_norm", "gd_edge", "sam_edge", "gradient_alignment", "alignment"):
-                if math.isfinite(record[name]):
-                    self._writer.add_scalar(f"ravine/{name}", record[name], self._count)
-            self._writer.add_scalar("ravine/sharpness", float(pairs.values[0]), self._count)
+            self._write(record)
 
-    def _settings(self) -> tuple[float, float | None]:
-        """η and ρ as the optimizer has them now."""
-        group = self._optimizer.param_groups[0]
-        rho = self._rho if self._rho is not None else group.get("rho")
-        return float(group["lr"]), None if rho is None else float(rho)
+    def _edges(self, grad_norm: float) -> dict[str, float]:
+        """Both edges as the optimizer stands now."""
+        now = settings_of(self._optimizer, self._rho)
+        return {"gd_edge": now.gd_edge, "sam_edge": now.sam_edge(grad_norm), "momentum": now.momentum}
+
+    def _write(self, record: dict[str, Any]) -> None:
+        for name in _WRITTEN:
+            if math.isfinite(record[name]):
+                self._writer.add_scalar(f"ravine/{name}", record[name], self._count)
+        self._writer.add_scalar("ravine/sharpness", float(record["eigenvalues"][0]), self._count)
 
     @property
     def run(self) -> xr.Dataset:
         columns: dict[str, Any] = {}
         for name, text in _UNITS.items():
-            wide = name in ("eigenvalues", "residual", "missed")
+            wide = name in _BY_PAIR
             blank = np.full(self._k, np.nan) if wide else np.nan
             values = np.array([record.get(name, blank) for record in self._records], dtype=np.float64)
             columns[name] = (("step", "pair") if wide else "step", values, {"long_name": text})
@@ -140,8 +178,6 @@ class Follow:
         ValueError
             If the file exists and `force` is not set.
         """
-        from ravine.files import write_beside
-
         with write_beside(path, force=force) as temporary:
             self.run.to_netcdf(temporary, engine="h5netcdf")
 
