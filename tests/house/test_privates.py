@@ -10,7 +10,15 @@ import pytest
 from house.source import SourceFile, source_files
 
 # Other people's privates that have no public name. Each is one that a new version of theirs may take away.
-THIRD_PARTY: set[str] = set()
+THIRD_PARTY = {
+    # torch's kernels over lists of tensors, and what its own optimizers use beside them
+    "_flatten_dense_tensors", "_foreach_abs", "_foreach_add", "_foreach_add_", "_foreach_copy_", "_foreach_mul",
+    "_foreach_mul_", "_foreach_norm", "_foreach_sub_", "_is_view", "_version",
+    # the kinds of modules that normalize or drop, and buffers as a module holds them
+    "_BatchNorm", "_DropoutNd", "_NormBase", "_buffers",
+    # FSDP2 in the middle of a step
+    "_get_fsdp_state", "_is_root", "_mp_policy", "_unsharded_param",
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ class FriendlySAM(SAM):
 class MicroBatchSAM(SAM):
     """m-sharpness on one device: one ascent per micro-batch, one descent along the mean of their SAM gradients.
 
-    Foret et al. (2021, Section 4.1), arXiv 2010.01412; Andriushchenko & Flammarion (2022), arXiv:2206.06232. `step`
+    Foret et al. (2021, Section 4.1), arXiv 2010.01412; Andriushchenko & Flammarion (2022), arXiv 2206.06232. `step`
     takes a list of closures, one per micro-batch; or a loop in two phases enters `ascended` once per micro-batch and
     then calls `step()`. Each loss is its micro-batch's own mean: the average over micro-batches is taken here. Of the
     diagnostics, the losses are averages, the others the last micro-batch's. Keeps the sum of gradients,

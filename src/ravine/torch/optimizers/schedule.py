@@ -25,6 +25,8 @@ def check_rho(rho: Any) -> float:
 class RhoSchedule:
     """ρ_t = ρ₀ · factor(t) in every group, as LambdaLR does for the learning rate.
 
+    GSAM's paper (arXiv 2203.08065) lets ρ follow the learning rate so.
+
     Parameters
     ----------
     optimizer

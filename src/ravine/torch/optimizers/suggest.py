@@ -49,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, repr=False)
 class Advice:
-    """What a sweep found. `print` it, `plot` it, or read `rows`.
+    """What a sweep found; the bounce is that of arXiv 2210.01513. `print` it, `plot` it, or read `rows`.
 
     Attributes
     ----------

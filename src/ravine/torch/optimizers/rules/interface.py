@@ -48,7 +48,7 @@ class StepContext:
 
 
 class Rule(ABC):
-    """What one relative of SAM does otherwise. `SAM` holds one, and asks it at each step.
+    """What one relative of SAM (arXiv 2010.01412) does otherwise. `SAM` holds one, and asks it at each step.
 
     Write your own: say along what to ascend, and override what else differs. Everything that `SAM` cares for (restoring
     to the bit, BatchNorm, dropout, scalers, shards, checkpoints) stays with it.
