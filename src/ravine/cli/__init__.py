@@ -37,7 +37,7 @@ for _name, _module in (
     app.command(_name)(_module.command)
 
 
-def _version(show: bool) -> None:
+def _print_version(show: bool) -> None:
     if show:
         from ravine.version import __version__
 
@@ -48,7 +48,7 @@ def _version(show: bool) -> None:
 @app.callback(epilog='Example: ravine simulate "w1**2 + w2**2/2" --method sam --eta 0.2 --rho 1 --start 1,1 --steps 30')
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
