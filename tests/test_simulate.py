@@ -233,6 +233,15 @@ def test_sam_is_homogeneous_at_any_scale(scale: float) -> None:
     assert np.allclose(scaled["grad_norm"].values / scale, unit["grad_norm"].values, rtol=1e-9)
 
 
+@pytest.mark.parametrize("power", [-1000, -600, 600, 1000])
+def test_a_power_of_two_scales_a_run_to_the_bit(power: int) -> None:
+    """What keeps squares in range is a power of two, which rounds nothing."""
+    scale = 2.0**power
+    unit = trajectory(quadratic([1.0, 0.7]), SAM(eta=0.2, rho=1.1), start=[2.0, 1.5], steps=8)
+    scaled = trajectory(quadratic([1.0, 0.7]), SAM(eta=0.2, rho=1.1 * scale), start=[2 * scale, 1.5 * scale], steps=8)
+    assert (scaled["w"].values == unit["w"].values * scale).all()
+
+
 def test_small_squares_do_not_hide_a_gradient() -> None:
     run = trajectory(quadratic([1.0]), USAM(eta=0.1, rho=1.0), start=[1e-200], steps=3)
     assert status(run)[0] is Status.FINISHED

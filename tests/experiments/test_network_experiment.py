@@ -28,7 +28,8 @@ def test_the_law_holds_on_a_real_network(tmp_path: Path) -> None:
 
 
 def test_the_task_is_real_and_large_enough() -> None:
-    model, _, batches, _ = network.task(0)
+    given = network.task(0)
+    model, batches = given.model, given.batches
     assert sum(p.numel() for p in model.parameters()) >= 1000
     x, y = batches[0]
     assert x.shape == (network.IMAGES, 64)

@@ -31,7 +31,7 @@ def test_what_the_probe_foresees_happens(tmp_path: Path) -> None:
 
 
 def test_the_networks_are_what_they_are_called() -> None:
-    kinds = {name: {type(m).__name__ for m in probe.task(name)[0].modules()} for name in probe.NETWORKS}
+    kinds = {name: {type(m).__name__ for m in probe.task(name).model.modules()} for name in probe.NETWORKS}
     assert "Conv2d" in kinds["convolutional"]
     assert {"Attention", "LayerNorm"} <= kinds["attention"]
-    assert all(sum(p.numel() for p in probe.task(name)[0].parameters()) >= 1000 for name in probe.NETWORKS)
+    assert all(sum(p.numel() for p in probe.task(name).model.parameters()) >= 1000 for name in probe.NETWORKS)

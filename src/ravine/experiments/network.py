@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,8 +10,9 @@ import numpy as np
 import xarray as xr
 
 from ravine import observations, plots, theory
-from ravine.experiments import drawing
+from ravine.experiments import drawing, drifting
 from ravine.experiments.experiment import Check, Formula, Outcome, Panel, Picture, Progress
+from ravine.experiments.training import Task, digits_task, minimize, one_thread
 from ravine.extras import require
 from ravine.methods import GD, SAM
 from ravine.simulate import trajectory
@@ -34,7 +33,6 @@ SETTLED = 100
 # Hessian products spent on predicting the fall of λ_max, and on telling flat directions from curved ones.
 PREDICTING, RESOLVING = 50, 300
 SEEDS = (0, 1)
-_ADAM_STEPS = 3000
 
 
 @dataclass(frozen=True)
@@ -93,80 +91,20 @@ class _Measured:
         )
 
 
-def task(seed: int) -> tuple[Any, Callable[[Any, Any], Any], list[Any], Callable[[Any], Any]]:
-    """A 64-40-10 tanh network in float64, half the squared error, 100 scans of digits; and its residuals.
-
-    The residuals r(w), as a function of a flat vector, satisfy loss = ½‖r‖²: for least squares.
-    """
-    require("sklearn", "report")
-    import torch
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    chosen = np.random.default_rng(seed).permutation(len(pixels))[:IMAGES]
-    x = torch.tensor(pixels[chosen] / 16.0)
-    y = torch.nn.functional.one_hot(torch.tensor(labels[chosen]), 10).double()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = torch.nn.Sequential(torch.nn.Linear(64, HIDDEN), torch.nn.Tanh(), torch.nn.Linear(HIDDEN, 10)).double()
-    return model, half_square, [(x, y)], residuals_of(model, x, y)
-
-
-def half_square(model: Any, batch: Any) -> Any:
-    """Half the squared error, summed over the outputs and averaged over the batch."""
-    return 0.5 * ((model(batch[0]) - batch[1]) ** 2).sum(dim=1).mean()
-
-
-def residuals_of(model: Any, x: Any, y: Any) -> Callable[[Any], Any]:
-    """r(w) of a flat vector w, with `half_square` = ½‖r‖²."""
+def _model() -> Any:
     import torch
 
-    shapes = {name: p.shape for name, p in model.named_parameters()}
-    sizes = [shape.numel() for shape in shapes.values()]
+    return torch.nn.Sequential(torch.nn.Linear(64, HIDDEN), torch.nn.Tanh(), torch.nn.Linear(HIDDEN, 10))
 
-    def residuals(w: Any) -> Any:
-        parts = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), w.split(sizes), strict=True)}
-        # The fused attention kernels have no batched derivative.
-        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            output = torch.func.functional_call(model, parts, (x,))
-        return ((output - y) / len(x) ** 0.5).reshape(-1)
 
-    return residuals
+def task(seed: int) -> Task:
+    """A 64-40-10 tanh network on 100 scans."""
+    return digits_task(_model, IMAGES, seed)
 
 
 def train(seed: int) -> tuple[Network, np.ndarray]:
     """`task` trained to a minimum."""
-    return minimize(*task(seed))
-
-
-def minimize(
-    model: Any, loss: Callable[[Any, Any], Any], batches: list[Any], residuals: Callable[[Any], Any]
-) -> tuple[Network, np.ndarray]:
-    """Train to a minimum: Adam at first, then Levenberg and Marquardt's method to the last digits."""
-    import torch
-    from scipy.optimize import least_squares
-
-    from ravine.torch import network
-
-    objective = network(model, loss, batches)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _ADAM_STEPS)
-    for _ in range(_ADAM_STEPS):
-        optimizer.zero_grad()
-        loss(model, batches[0]).backward()
-        optimizer.step()
-        schedule.step()
-    jacobian = torch.func.jacrev(residuals)
-    found = least_squares(
-        lambda w: residuals(torch.from_numpy(w)).detach().numpy(),
-        objective.start.numpy(),
-        jac=lambda w: jacobian(torch.from_numpy(w)).detach().numpy(),  # pyright: ignore[reportArgumentType]
-        ftol=1e-15,
-        xtol=1e-15,
-        gtol=1e-10,
-        max_nfev=80,
-    )
-    return objective, found.x
+    return minimize(task(seed))
 
 
 def _curvature(probe: Probe, w: np.ndarray) -> _Minimum:
@@ -194,8 +132,8 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
     done(0.0, "training")
     objective, w = train(seed)
     done(0.6, "curvature")
-    model, loss, batches, _ = task(seed)
-    minimum = _curvature(Probe(model, loss, batches), w)
+    given = task(seed)
+    minimum = _curvature(Probe(given.model, given.loss_fn, given.batches), w)
     eta = SHARPNESS_STEP / minimum.top
     done(0.65, "SAM")
     sam = trajectory(objective, SAM(eta=eta, rho=RHO), start=w, steps=STEPS + 1)
@@ -205,8 +143,7 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
     done(0.9, "gradient descent")
     control = trajectory(objective, GD(eta=eta), start=w, steps=STEPS, every=STEPS // 4)
     control_lam = np.array([eigenpairs(objective, point, 1, tol=1e-10).values[0] for point in control["w"].values[0]])
-    centre = bounce["centre"].sel(step=[SETTLED, STEPS]).values[0]
-    motion = (centre[1] - centre[0]) / (STEPS - SETTLED)
+    motion = drifting.mean_motion(bounce.isel(run=0), SETTLED, STEPS)
     law = -theory.drift.flat_coefficient(sharpness=minimum.top, eta=eta, rho=RHO) * minimum.sharpness_gradient
     return _Measured(
         seed=seed,
@@ -224,25 +161,14 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
 
 
 def _checks(m: _Measured) -> tuple[Check, ...]:
-    settled = m.probes.sel(step=slice(SETTLED, None))
-    law = m.law(settled["eigenvalues"].sel(pair=1).values)
-    amplitude = m.bounce["amplitude"].isel(run=0).sel(step=settled["step"]).values
-    predicted, measured = m.predicted_motion, m.measured_motion
-    lengths = float(np.linalg.norm(predicted)), float(np.linalg.norm(measured))
     fall = m.predicted_change(STEPS)
     lam = m.probes["eigenvalues"].sel(pair=1).values
-    worst = int(np.argmax(np.abs(amplitude / law - 1)))
     label = f"seed {m.seed}: "
     check = partial(Check, NAME, run=f"{NAME}, seed {m.seed}")
+    settled = drifting.Settled(m.probes, m.bounce["amplitude"].isel(run=0), SETTLED, STEPS)
     return (
-        check(label + f"bounce amplitude against ηρλ₁/(2−ηλ₁) of the λ₁ found there, the worst of steps {SETTLED} to {STEPS}",
-              float(law[worst]), float(amplitude[worst]), 0.01 * float(law[worst])),
-        check(label + f"|cos| of the bounce with e₁, the least of steps {SETTLED} to {STEPS}",
-              1.0, float(settled["alignment"].min()), 1e-3),
-        check(label + "cosine of the mean motion in flat directions with the drift law",
-              1.0, float(predicted @ measured) / lengths[0] / lengths[1], 0.01),
-        check(label + "length of the mean motion in flat directions per step",
-              lengths[0], lengths[1], 0.05 * lengths[0]),
+        *drifting.bounce_checks(check, label, settled, m.law, aligned=1e-3),
+        *drifting.motion_checks(check, label, m.predicted_motion, m.measured_motion),
         check(label + f"change of λ_max over {STEPS} steps, predicted at the start",
               fall, float(lam[-1] - m.minimum.top), 0.06 * abs(fall)),
         check(label + f"gradient descent: change of λ_max over {STEPS} steps",
@@ -257,10 +183,7 @@ def _panels(m: _Measured) -> tuple[Panel, ...]:
             partial(_draw_sharpness, m=m),
             "Circles that fall along a falling dashed curve, and squares on a level line.",
         ),
-        Panel(
-            partial(_draw_drift, m=m),
-            "A cloud of points along the diagonal, predicted motion across and measured upwards.",
-        ),
+        drifting.panel(m.predicted_motion, m.measured_motion, f"seed {m.seed}"),
     )
 
 
@@ -289,31 +212,6 @@ def _draw_sharpness(ax: Axes, m: _Measured) -> None:
     )  # fmt: skip
     ax.set(xlabel="step", ylabel="λₘₐₓ of the Hessian", title=f"sharpness (seed {m.seed})")
     drawing.legend_below(ax)
-
-
-def _draw_drift(ax: Axes, m: _Measured) -> None:
-    drawing.agreement(ax, m.predicted_motion * 1e6, m.measured_motion * 1e6)
-    ax.set(
-        xlabel="predicted  (×10⁻⁶ a step)",
-        ylabel="measured  (×10⁻⁶ a step)",
-        title=f"drift in flat directions (seed {m.seed})",
-    )
-    drawing.legend_below(ax)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums in one order: the numbers then do not depend on how many processors there are, and small products are faster."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def run(progress: Progress) -> Outcome:

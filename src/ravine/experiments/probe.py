@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 
 from ravine import observations, plots, theory
-from ravine.experiments import drawing
+from ravine.experiments import drawing, drifting
 from ravine.experiments.experiment import Check, Formula, Outcome, Panel, Picture, Progress
-from ravine.experiments.network import half_square, minimize, one_thread, residuals_of
+from ravine.experiments.training import Task, digits_task, minimize, one_thread
 from ravine.extras import require
 from ravine.forecasts import Forecast
 from ravine.methods import SAM
@@ -40,7 +40,7 @@ class _Measured:
     forecast: Forecast
     run: xr.Dataset
     probes: xr.Dataset
-    amplitude: np.ndarray
+    amplitude: xr.DataArray
     predicted_motion: np.ndarray
     measured_motion: np.ndarray
     check_error: float
@@ -76,30 +76,19 @@ def _model(name: str) -> Any:
     )  # fmt: skip
 
 
-def task(name: str) -> tuple[Any, Callable[[Any, Any], Any], list[Any], Callable[[Any], Any]]:
-    """A network of that name in float64, half the squared error, scans of digits; and its residuals."""
-    require("sklearn", "report")
-    import torch
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    chosen = np.random.default_rng(SEED).permutation(len(pixels))[:IMAGES]
-    x = torch.tensor(pixels[chosen] / 16.0)
-    y = torch.nn.functional.one_hot(torch.tensor(labels[chosen]), 10).double()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        model = _model(name).double()
-    return model, half_square, [(x, y)], residuals_of(model, x, y)
+def task(name: str) -> Task:
+    """The network of that name on 40 scans."""
+    return digits_task(partial(_model, name), IMAGES, SEED)
 
 
 def _measure(name: str, done: Callable[[float, str], None]) -> _Measured:
     from ravine.torch import Probe
 
     done(0.0, "training")
-    model, loss, batches, residuals = task(name)
-    _, w = minimize(model, loss, batches, residuals)
+    given = task(name)
+    _, w = minimize(given)
     done(0.5, "curvature")
-    probe = Probe(model, loss, batches)
+    probe = Probe(given.model, given.loss_fn, given.batches)
     probe.objective.assign(w)
     found = probe.sharpness_gradient()
     if found.value is None:
@@ -112,39 +101,27 @@ def _measure(name: str, done: Callable[[float, str], None]) -> _Measured:
     done(0.85, "λ_max along the run")
     probes = observations.sharpness(probe.objective, run, range(0, STEPS + 1, EVERY))
     seen = observations.bounce(run).isel(run=0)
-    centre = seen["centre"].sel(step=[SETTLED, STEPS]).values
-    motion = (centre[1] - centre[0]) / (STEPS - SETTLED)
+    motion = drifting.mean_motion(seen, SETTLED, STEPS)
     law = -theory.drift.flat_coefficient(sharpness=top, eta=eta, rho=RHO) * np.asarray(found.value)
     predicted, measured = (observations.flat_part(probe.objective, w, v, top, RESOLVING) for v in (law, motion))
     size = float(np.linalg.norm(np.asarray(found.value)))
     return _Measured(
-        name, w.size, probe.objective.value(w), eta, forecast, run, probes, seen["amplitude"].values, predicted, measured,
+        name, w.size, probe.objective.value(w), eta, forecast, run, probes, seen["amplitude"], predicted, measured,
         found.error / size,
     )  # fmt: skip
 
 
 def _checks(m: _Measured) -> tuple[Check, ...]:
-    settled = m.probes.sel(step=slice(SETTLED, None))
-    lam = settled["eigenvalues"].sel(pair=1).values
-    law = theory.amplitude(lam, m.eta, RHO)
-    amplitude = m.amplitude[settled["step"].values]
-    worst = int(np.argmax(np.abs(amplitude / law - 1)))
-    lengths = float(np.linalg.norm(m.predicted_motion)), float(np.linalg.norm(m.measured_motion))
-    cosine = float(m.predicted_motion @ m.measured_motion) / lengths[0] / lengths[1]
     fall = float(m.forecast.run["sharpness"][-1]) - m.forecast.sharpness
     found = float(m.probes["eigenvalues"].sel(pair=1, step=STEPS)) - float(m.probes["eigenvalues"].sel(pair=1, step=0))
     predicted, real = m.forecast.run["grad_norm"].values, m.run["grad_norm"].values[0, : STEPS + 1]
     step = SETTLED + int(np.argmax(np.abs(predicted / real - 1)[SETTLED:]))
     label = f"{m.name}: "
     check = partial(Check, NAME, run=f"{NAME}, {m.name}")
+    settled = drifting.Settled(m.probes, m.amplitude, SETTLED, STEPS)
     return (
-        check(label + f"bounce amplitude against ηρλ₁/(2−ηλ₁) of the λ₁ found there, the worst of steps {SETTLED} to {STEPS}",
-              float(law[worst]), float(amplitude[worst]), 0.01 * float(law[worst])),
-        check(label + f"|cos| of the bounce with e₁, the least of steps {SETTLED} to {STEPS}",
-              1.0, float(settled["alignment"].min()), 1e-2),
-        check(label + "cosine of the mean motion in flat directions with the drift law", 1.0, cosine, 0.01),
-        check(label + "length of the mean motion in flat directions per step",
-              lengths[0], lengths[1], 0.05 * lengths[0]),
+        *drifting.bounce_checks(check, label, settled, lambda lam: theory.amplitude(lam, m.eta, RHO), aligned=1e-2),
+        *drifting.motion_checks(check, label, m.predicted_motion, m.measured_motion),
         check(label + f"change of λ_max over {STEPS} steps, predicted at the start from {PRODUCTS} products",
               fall, found, 0.06 * abs(fall)),
         check(label + f"gradient norm predicted at the start, the worst of steps {SETTLED} to {STEPS}",
@@ -157,10 +134,7 @@ def _panels(m: _Measured) -> tuple[Panel, ...]:
     return (
         Panel(partial(_draw_norm, m=m), "Dots on a dashed curve that jumps to a level and falls slowly."),
         Panel(partial(_draw_sharpness, m=m), "Falling circles on a dashed curve."),
-        Panel(
-            partial(_draw_drift, m=m),
-            "A cloud of points along the diagonal, predicted motion across and measured upwards.",
-        ),
+        drifting.panel(m.predicted_motion, m.measured_motion, m.name),
     )
 
 
@@ -179,16 +153,6 @@ def _draw_sharpness(ax: Axes, m: _Measured) -> None:
     ax.plot(m.probes["step"], seen, "o", color=plots.BLUE, markersize=3.5, label="SAM, measured")
     ax.plot(np.arange(STEPS + 1), known, color="black", linewidth=0.9, linestyle="--", label="predicted")
     ax.set(xlabel="step", ylabel="λₘₐₓ of the Hessian", title=f"sharpness ({m.name})")
-    drawing.legend_below(ax)
-
-
-def _draw_drift(ax: Axes, m: _Measured) -> None:
-    drawing.agreement(ax, m.predicted_motion * 1e6, m.measured_motion * 1e6)
-    ax.set(
-        xlabel="predicted  (×10⁻⁶ a step)",
-        ylabel="measured  (×10⁻⁶ a step)",
-        title=f"drift in flat directions ({m.name})",
-    )
     drawing.legend_below(ax)
 
 

@@ -46,8 +46,8 @@ class Start:
 def minimum(seed: int) -> tuple[Probe, np.ndarray, float]:
     torch.set_num_threads(1)
     objective, w = network.train(seed)
-    model, loss, batches, _ = network.task(seed)
-    probe = Probe(model, loss, batches)
+    task = network.task(seed)
+    probe = Probe(task.model, task.loss_fn, task.batches)
     probe.objective.assign(w)
     return probe, w, 0.4 / float(eigenpairs(objective, w, 1).values[0])
 
