@@ -41,7 +41,7 @@ _IN_ORDER = (
 )  # fmt: skip
 
 
-def _by_key(statements: Iterable[Statement]) -> Mapping[str, Statement]:
+def _index(statements: Iterable[Statement]) -> Mapping[str, Statement]:
     known: dict[str, Statement] = {}
     for statement in statements:
         if statement.key in known:
@@ -50,7 +50,7 @@ def _by_key(statements: Iterable[Statement]) -> Mapping[str, Statement]:
     return MappingProxyType(known)
 
 
-LEDGER: Mapping[str, Statement] = _by_key(statement for module in _IN_ORDER for statement in module.STATEMENTS)
+LEDGER: Mapping[str, Statement] = _index(statement for module in _IN_ORDER for statement in module.STATEMENTS)
 
 
 def find(names: list[str] | tuple[str, ...]) -> list[Statement]:
@@ -65,6 +65,7 @@ def find(names: list[str] | tuple[str, ...]) -> list[Statement]:
 
     Examples
     --------
+    >>> from ravine.claims import find
     >>> [statement.title for statement in find(["theorem-1"])]
     ['Theorem 1', 'Theorem 3 implies Theorem 1']
     """

@@ -35,6 +35,7 @@ class Draw:
 
     Examples
     --------
+    >>> from ravine.claims.samplers import Draw
     >>> draw = Draw(iter([0.0, 1.0]), {"rho": 2.0})
     >>> draw.uniform("eta", 0.1, 0.4), draw.log("rho", 0.01, 100), draw
     (0.1, 2.0, Draw(2 units used; given rho))

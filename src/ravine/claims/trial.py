@@ -43,7 +43,7 @@ def judge(
 
     Examples
     --------
-    >>> from ravine.claims import Claim, Statement
+    >>> from ravine.claims import Claim, Statement, judge
     >>> from ravine.claims.hypotheses import convex
     >>> from ravine.claims.law import Law
     >>> from ravine.claims.samplers import quadratic
@@ -131,7 +131,7 @@ def audit(
 
     Examples
     --------
-    >>> from ravine.claims import find
+    >>> from ravine.claims import audit, find
     >>> audit(find(["lemma-13"]), samples=20)
     [StatementOutcome(lemma-13: printed proved)]
     """

@@ -34,11 +34,11 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
     from ravine.torch import load_problem
 
     probe = load_problem(problem, checkpoint)
-    record = {"problem": problem, **_look(probe, k, tol)}
+    record = {"problem": problem, **_measure(probe, k, tol)}
     if eta is not None:
         record |= _edges(record["grad_norm"], eta, rho, momentum)
     if gradient:
-        record["sharpness_gradient"] = _gradient(probe)
+        record["sharpness_gradient"] = _sharpness_gradient(probe)
     if as_json:
         typer.echo(json.dumps(record, allow_nan=False))
     else:
@@ -60,7 +60,7 @@ def _check_step(eta: float | None, rho: float | None, momentum: float) -> None:
         raise ValueError(f"--momentum {momentum}: give a number in [0, 1)")
 
 
-def _look(probe: Probe, k: int, tol: float) -> dict[str, Any]:
+def _measure(probe: Probe, k: int, tol: float) -> dict[str, Any]:
     pairs = probe.eigenpairs(k, tol)
     objective = probe.objective
     return {
@@ -85,7 +85,7 @@ def _edges(grad_norm: float, eta: float, rho: float | None, momentum: float) -> 
     return edges if rho is None else edges | {"sam_edge": settings.sam_edge(grad_norm)}
 
 
-def _gradient(probe: Probe) -> dict[str, float] | None:
+def _sharpness_gradient(probe: Probe) -> dict[str, float] | None:
     found = probe.sharpness_gradient()
     if found.value is None:
         return None

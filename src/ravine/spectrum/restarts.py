@@ -61,7 +61,7 @@ def search(
                 values = krylov.ritz()[0]
                 if unseen is None:
                     unseen = Unseen.of(krylov, values, share)
-                krylov.restart(_kept(values.size, wanted, capacity))
+                krylov.restart(_kept_pairs(values.size, wanted, capacity))
     except KeyboardInterrupt:
         if krylov.size == 0:
             raise
@@ -96,7 +96,7 @@ class _Goal:
         values, _, residuals = krylov.ritz()
         if krylov.size <= sum(self.wanted):
             return False
-        floor, ends = self._floor(krylov, values), self._ends(krylov, values, residuals)
+        floor, ends = self._residual_floor(krylov, values), self._both_ends(krylov, values, residuals)
         if all((end.reach(self.target) <= floor).all() for end in ends):
             return True
         return self.enough is not None and self.enough(values, residuals)
@@ -104,8 +104,8 @@ class _Goal:
     def pairs(self, krylov: Krylov, unseen: Unseen, *, interrupted: bool) -> list[Eigenpairs]:
         """What was found, at either end."""
         values, columns, residuals = krylov.ritz()
-        floor, found = self._floor(krylov, values), []
-        for end in self._ends(krylov, values, residuals):
+        floor, found = self._residual_floor(krylov, values), []
+        for end in self._both_ends(krylov, values, residuals):
             vectors = as_numpy(krylov.vectors(columns[:, end.chosen]))
             pairs = Eigenpairs(
                 values=end.values,
@@ -120,10 +120,10 @@ class _Goal:
             found.append(pairs)
         return found
 
-    def _floor(self, krylov: Krylov, values: np.ndarray) -> float:
+    def _residual_floor(self, krylov: Krylov, values: np.ndarray) -> float:
         return max(self.tol * float(np.abs(values).max()), 2 * krylov.rounding(values))
 
-    def _ends(self, krylov: Krylov, values: np.ndarray, residuals: np.ndarray) -> list[End]:
+    def _both_ends(self, krylov: Krylov, values: np.ndarray, residuals: np.ndarray) -> list[End]:
         whole = krylov.size == krylov.dimension
         return ends_of(values, residuals, krylov.rounding(values), self.wanted, whole=whole)
 
@@ -140,7 +140,7 @@ def _capacity(first: Array, count: int, memory: int) -> int:
     return capacity
 
 
-def _kept(size: int, wanted: tuple[int, int], capacity: int) -> np.ndarray:
+def _kept_pairs(size: int, wanted: tuple[int, int], capacity: int) -> np.ndarray:
     """Indices of the ascending Ritz pairs that a restart keeps: the wanted ones and, of the rest, the next ones."""
     room = max(0, (capacity - sum(wanted)) // 2 - 1)
     above = wanted[0] + (room * wanted[0]) // max(1, sum(wanted))
