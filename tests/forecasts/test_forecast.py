@@ -121,7 +121,11 @@ def call(**changed: Any) -> Forecast:
     ("changed", "cure"),
     [
         ({"method": SGD(eta=0.1, sigma=1.0)}, "GD, SAM or USAM"),
+        ({"method": SAM}, "SAM needs its numbers"),
         ({"steps": 0}, "steps ≥ 1"),
+        ({"steps": 1.5}, "steps"),
+        ({"products": True}, "products"),
+        ({"pairs": 3}, "1 or 2"),
         ({"products": 5}, "products ≥ 6"),
         ({"tol": 0.0}, "tol"),
         ({"start": None}, "20 numbers"),

@@ -61,7 +61,7 @@ def find(names: list[str] | tuple[str, ...]) -> list[Statement]:
     Raises
     ------
     ValueError
-        For a name that names none; it lists the known ones.
+        For a name that names none; it lists the known ones. For a bare string.
 
     Examples
     --------
@@ -69,6 +69,8 @@ def find(names: list[str] | tuple[str, ...]) -> list[Statement]:
     >>> [statement.title for statement in find(["theorem-1"])]
     ['Theorem 1', 'Theorem 3 implies Theorem 1']
     """
+    if isinstance(names, str):
+        raise ValueError(f"names: give a list, such as [{names!r}]")
     if not names:
         return list(LEDGER.values())
     found: set[str] = set()

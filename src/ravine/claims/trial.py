@@ -33,11 +33,13 @@ def judge(
     seed
         Of the random instances; with the statement's key it fixes the verdict.
     given
-        Parameters fixed by the user (`eigenvalues`, `eta`, `rho`, `start`, `eps`, …). Instances outside the hypotheses
-        are reported, never moved inside.
+        Parameters fixed by the user: some of `eigenvalues`, `eta`, `rho`, `start`, `eps`. Instances outside the
+        hypotheses are reported, never moved inside.
 
     Raises
     ------
+    ValueError
+        If `given` names another parameter, or `start` is of another length than the eigenvalues.
     AssertionError
         If a claim that has a proof has a counterexample too.
 
@@ -125,7 +127,7 @@ def audit(
     Raises
     ------
     ValueError
-        If `samples`, `jobs` or `seed` is out of range.
+        If `samples`, `jobs` or `seed` is out of range, and as `judge`.
     MissingExtra
         Without the extra `certify`.
 

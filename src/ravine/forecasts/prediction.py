@@ -149,7 +149,8 @@ def forecast(
     ValueError
         If the method is another, a number is out of range, or ∇ℓ(w) = 0.
     """
-    _check_arguments(method, steps, products, tol, least=6 if drift else 2)
+    _check_method(method)
+    _check_numbers(steps, products, pairs, tol, least=6 if drift else 2)
     third = (sharpness_gradient or objective.third) if drift else None
     seen = measure(objective, beginning(objective, start), products, third, pairs)
     if third is not None:
@@ -157,9 +158,19 @@ def forecast(
     return _run_and_test(objective, method, seen, steps=steps, tol=tol, check=check)
 
 
-def _check_arguments(method: Method, steps: int, products: int, tol: float, *, least: int) -> None:
+def _check_method(method: Method) -> None:
+    if isinstance(method, type):
+        raise ValueError(f"method: {method.__name__} needs its numbers, such as SAM(eta=0.1, rho=0.05)")
     if type(method) not in _RULES:
         raise ValueError(f"method: {type(method).__name__} cannot be predicted; use GD, SAM or USAM")
+
+
+def _check_numbers(steps: int, products: int, pairs: int, tol: float, *, least: int) -> None:
+    for name, number in (("steps", steps), ("products", products)):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise ValueError(f"{name} = {number!r}: give an integer")
+    if pairs not in (1, 2):
+        raise ValueError(f"pairs = {pairs!r}: give 1 or 2")
     if steps < 1 or products < least or not 0 < tol < 1:
         raise ValueError(
             f"steps = {steps}, products = {products}, tol = {tol}: give steps ≥ 1, products ≥ {least}, and "

@@ -37,6 +37,8 @@ class Batches:
         held = list(batches)
         if not held:
             raise ValueError("batches: pass at least one batch, as a list")
+        if size is not None and not callable(size):
+            raise ValueError(f"size: give a function that counts a batch's samples, not {size!r}")
         # As plain numbers: a tensor's weights would be rounded to float32.
         counts = [_as_number((size or _length)(batch)) for batch in held]
         if min(counts) < 1:

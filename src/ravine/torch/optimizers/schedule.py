@@ -37,7 +37,7 @@ class RhoSchedule:
     Raises
     ------
     ValueError
-        If a radius is not a finite number ≥ 0.
+        If a group has no `rho`, or a radius is not a finite number ≥ 0.
 
     Examples
     --------
@@ -54,6 +54,8 @@ class RhoSchedule:
         self.optimizer = optimizer
         self.factor = factor
         self.t = 0
+        if any("rho" not in group for group in optimizer.param_groups):
+            raise ValueError("optimizer: its groups have no rho; schedule a SAM, not the optimizer that it wraps")
         for group in optimizer.param_groups:
             group.setdefault("initial_rho", group["rho"])
         self._set_radii()
