@@ -64,13 +64,9 @@ def judge(
         if claim.proof is not None and not given:
             raise AssertionError(f"{statement.key}: a claim with a proof has the counterexample {found}")
         return Verdict(
-            status="refuted",
-            instances=search.instances,
-            untested=search.untested,
-            smallest=found.bound,
-            instance=found.instance,
-            evidence=found.evidence,
-        )
+            status="refuted", instances=search.instances, untested=search.untested,
+            smallest=found.bound, instance=found.instance, evidence=found.evidence,
+        )  # fmt: skip
     if not search.instances:
         status = "outside" if search.outside else "untested"
         return Verdict(status=status, untested=search.untested, outside=search.outside)

@@ -24,7 +24,7 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
     eta: Annotated[float | None, typer.Option(help="Step size: compare λ_max with the edges of stability.")] = None,
     rho: Annotated[float | None, typer.Option(help="Radius of SAM, for the SAM-edge.")] = None,
     momentum: Annotated[float, typer.Option(help="Heavy-ball coefficient in [0, 1), for both edges.")] = 0.0,
-    gradient: Annotated[bool, typer.Option(help="Also ∇λ_max, its length and its check.")] = True,
+    sharpness_gradient: Annotated[bool, typer.Option(help="Also ∇λ_max, its length and its check.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     _check_step(eta, rho, momentum)
@@ -37,7 +37,7 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
     record = {"problem": problem, **_measure(probe, k, tol)}
     if eta is not None:
         record |= _edges(record["grad_norm"], eta, rho, momentum)
-    if gradient:
+    if sharpness_gradient:
         record["sharpness_gradient"] = _sharpness_gradient(probe)
     if as_json:
         typer.echo(json.dumps(record, allow_nan=False))
