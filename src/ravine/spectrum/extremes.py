@@ -10,13 +10,12 @@ from array_api_compat import array_namespace
 from ravine.objectives import Objective
 from ravine.spectrum.lanczos import Array, hessian_operator, random_start
 from ravine.spectrum.pairs import Eigenpairs
-from ravine.spectrum.restarts import MEMORY, search
+from ravine.spectrum.restarts import MEMORY, Target, search
 
 # The random part of a warm start: small enough to save products, large enough to find what the guess has lost.
 _FRESH = 1e-2
 
 End = Literal["largest", "smallest"]
-Target = Literal["vectors", "values"]
 
 
 def eigenpairs(

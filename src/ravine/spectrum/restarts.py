@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -11,7 +12,7 @@ from array_api_compat import array_namespace
 from ravine.arrays import as_numpy
 from ravine.spectrum.lanczos import Apply, Array, Krylov
 from ravine.spectrum.pairs import Eigenpairs
-from ravine.spectrum.unseen import End, Unseen, ends_of
+from ravine.spectrum.unseen import SpectrumEnd, Unseen, ends_of
 
 MEMORY = 2 * 2**30
 """Bytes that a Krylov basis may take unless the caller says otherwise."""
@@ -20,6 +21,7 @@ MEMORY = 2 * 2**30
 # the largest.
 _MARGIN = 1e-2
 
+Target = Literal["vectors", "values"]
 Enough = Callable[[np.ndarray, np.ndarray], bool]
 
 
@@ -30,7 +32,7 @@ def search(
     tol: float,
     *,
     share: float = 1.0,
-    target: str = "vectors",
+    target: Target = "vectors",
     products: int | None = None,
     memory: int = MEMORY,
     seed: int = 0,
@@ -39,8 +41,20 @@ def search(
 ) -> tuple[Eigenpairs, Eigenpairs]:
     """`wanted` pairs from the largest and from the smallest of any symmetric operator; the engine of `eigenpairs`.
 
-    `share` is the random part of the start `first`; ``enough(values, residuals)``, over the ascending Ritz pairs, may
-    stop it early.
+    Parameters
+    ----------
+    apply
+        u ↦ Hu, in the library, precision and device of `first`.
+    first, share
+        The start, not zero, shape (d,); and the random part of it, between 0 and 1.
+    wanted
+        How many pairs from the largest and from the smallest.
+    tol, target, products, memory, seed
+        As for `eigenpairs`.
+    enough
+        ``enough(values, residuals)``, over the ascending Ritz pairs, may stop it early.
+    precision
+        Relative error of the products, where it is worse than the rounding of `first`'s own precision.
 
     Raises
     ------
@@ -77,7 +91,7 @@ class _Goal:
 
     wanted: tuple[int, int]
     tol: float
-    target: str
+    target: Target
     limit: int
     enough: Enough | None
 
@@ -123,7 +137,7 @@ class _Goal:
     def _residual_floor(self, krylov: Krylov, values: np.ndarray) -> float:
         return max(self.tol * float(np.abs(values).max()), 2 * krylov.rounding(values))
 
-    def _both_ends(self, krylov: Krylov, values: np.ndarray, residuals: np.ndarray) -> list[End]:
+    def _both_ends(self, krylov: Krylov, values: np.ndarray, residuals: np.ndarray) -> list[SpectrumEnd]:
         whole = krylov.size == krylov.dimension
         return ends_of(values, residuals, krylov.rounding(values), self.wanted, whole=whole)
 
