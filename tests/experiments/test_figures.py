@@ -16,7 +16,7 @@ from matplotlib.text import Annotation
 
 import naive
 from ravine import plots
-from ravine.experiments import EXPERIMENTS, Check, Formula, Outcome, Picture, measure, repeated
+from ravine.experiments import EXPERIMENTS, Check, ExperimentOutcome, Formula, Picture, measure, repeated
 from ravine.methods import GD, SAM, SGD
 from ravine.objectives import quadratic, section_6
 from ravine.simulate import trajectory
@@ -25,7 +25,7 @@ FIGURES = [name for name in EXPERIMENTS if name not in ("network", "probe")]
 
 
 @cache
-def outcome_of(name: str) -> Outcome:
+def outcome_of(name: str) -> ExperimentOutcome:
     return EXPERIMENTS[name](lambda stage, share: None)
 
 
@@ -40,8 +40,8 @@ def _style() -> Iterator[None]:
         yield
 
 
-def of(*checks: Check) -> Outcome:
-    return Outcome(checks[0].experiment, "A title", (), Formula("x", "x"), (), checks)
+def of(*checks: Check) -> ExperimentOutcome:
+    return ExperimentOutcome(checks[0].experiment, "A title", (), Formula("x", "x"), (), checks)
 
 
 @pytest.mark.parametrize("name", FIGURES)

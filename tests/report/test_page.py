@@ -9,7 +9,7 @@ import pytest
 from pages import Page
 
 from ravine import plots
-from ravine.experiments import EXPERIMENTS, Check, Outcome, drawing
+from ravine.experiments import EXPERIMENTS, Check, ExperimentOutcome, drawing
 from ravine.report import build, provenance
 from ravine.report.drawings import THEMED
 from ravine.report.page import PAPER, number, typeset
@@ -18,12 +18,12 @@ NAMES = ("figure-1", "figure-2", "figure-3", "figure-4", "figure-5")
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> list[Outcome]:
+def outcomes() -> list[ExperimentOutcome]:
     return [EXPERIMENTS[name](lambda stage, share: None) for name in NAMES]
 
 
 @pytest.fixture(scope="module")
-def folder(outcomes: list[Outcome], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(outcomes: list[ExperimentOutcome], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the figures."""
     out = tmp_path_factory.mktemp("page") / "report"
     build(outcomes, {}, provenance("test", []), out, force=False)
@@ -55,7 +55,7 @@ def test_the_page_needs_nothing_from_elsewhere(folder: Path, page: Page, source:
     assert set(references) <= set(page.ids)
 
 
-def test_each_section_has_one_formula(page: Page, outcomes: list[Outcome]) -> None:
+def test_each_section_has_one_formula(page: Page, outcomes: list[ExperimentOutcome]) -> None:
     where = [inside for tag, _, inside in page.elements if tag == "math"]
     assert sum("header" in inside for inside in where) == 1
     assert sum("section" in inside for inside in where) == len(outcomes)
@@ -83,7 +83,7 @@ def test_the_page_can_be_read_aloud(page: Page) -> None:
     assert page.attributes("aria-hidden", "svg") == ["true"] * 2 * len(NAMES)
 
 
-def test_the_tables_become_cards(page: Page, outcomes: list[Outcome]) -> None:
+def test_the_tables_become_cards(page: Page, outcomes: list[ExperimentOutcome]) -> None:
     """On a narrow page each number stands beside its column's name, which the row brings along."""
     columns = ["predicted", "measured", "tolerance", "verdict"]
     labels = page.attributes("data-label", "td")
@@ -175,10 +175,10 @@ def test_a_page_that_is_not_closed_is_noticed() -> None:
             Page(broken)
 
 
-def test_a_failing_check_keeps_its_place(tmp_path: Path, outcomes: list[Outcome]) -> None:
+def test_a_failing_check_keeps_its_place(tmp_path: Path, outcomes: list[ExperimentOutcome]) -> None:
     bad = Check("figure-1", "a quantity", 1.0, 2.0, 0.1, run="r")
     first = outcomes[0]
-    shown = Outcome(first.name, first.title, first.story, first.formula, (), (bad,))
+    shown = ExperimentOutcome(first.name, first.title, first.story, first.formula, (), (bad,))
     build([shown], {}, provenance("test", []), tmp_path / "report", force=False)
     page = Page((tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
     assert page.attributes("class", "tr") == ["fails"]

@@ -16,7 +16,7 @@ from pages import Page
 from ravine import experiments, plots
 from ravine.cli import main
 from ravine.cli.reproduce import PAPER
-from ravine.experiments import EXPERIMENTS, Check, Formula, Outcome, Panel, Picture
+from ravine.experiments import EXPERIMENTS, Check, ExperimentOutcome, Formula, Panel, Picture
 from ravine.report import build, provenance
 
 
@@ -31,12 +31,14 @@ def a_line(ax: Axes) -> None:
     ax.plot([0, 1], [0, 1], color=plots.BLUE)
 
 
-def outcome(*checks: Check, name: str = "figure-1", text: str = "story") -> Outcome:
+def outcome(*checks: Check, name: str = "figure-1", text: str = "story") -> ExperimentOutcome:
     panels = (Panel(a_line, "A line that rises."),) * 2
-    return Outcome(name, "A title", (text,), Formula("a_1", text), (Picture(name, "A caption", panels),), checks)
+    return ExperimentOutcome(
+        name, "A title", (text,), Formula("a_1", text), (Picture(name, "A caption", panels),), checks
+    )
 
 
-def replace_experiments(monkeypatch: pytest.MonkeyPatch, odd: dict[str, Callable[[Any], Outcome]]) -> None:
+def replace_experiments(monkeypatch: pytest.MonkeyPatch, odd: dict[str, Callable[[Any], ExperimentOutcome]]) -> None:
     """Put trivial experiments in place of the real ones, except for the odd ones."""
     for name in EXPERIMENTS:
         fine = Check(name, "a quantity", 1.0, 1.0, 0.1, run=name)
@@ -117,7 +119,7 @@ def test_a_check_that_fails_is_red_and_fails_the_command(
 def test_a_crash_costs_only_its_own_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def crash(progress: Any) -> Outcome:
+    def crash(progress: Any) -> ExperimentOutcome:
         raise RuntimeError("no luck")
 
     replace_experiments(monkeypatch, {"figure-4": crash})
@@ -131,7 +133,7 @@ def test_a_crash_costs_only_its_own_experiment(
 
 
 def test_an_interrupt_keeps_the_experiments_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(progress: Any) -> Outcome:
+    def stop(progress: Any) -> ExperimentOutcome:
         raise KeyboardInterrupt
 
     replace_experiments(monkeypatch, {"figure-3": stop})

@@ -12,7 +12,7 @@ import typer
 from ravine.cli.progress import bar
 
 if TYPE_CHECKING:
-    from ravine.experiments import Outcome
+    from ravine.experiments import ExperimentOutcome
 
 PAPER = ("figure-1", "figure-2", "figure-3", "figure-4", "figure-5", "network")
 NAMES = (*PAPER, "probe")
@@ -56,11 +56,11 @@ command.__doc__ = (
 )
 
 
-def _outcomes(names: list[str]) -> tuple[list[Outcome], dict[str, str]]:
+def _outcomes(names: list[str]) -> tuple[list[ExperimentOutcome], dict[str, str]]:
     """Run the experiments; one that fails or is interrupted does not cost those before it."""
     from ravine.experiments import EXPERIMENTS
 
-    outcomes: list[Outcome] = []
+    outcomes: list[ExperimentOutcome] = []
     missing: dict[str, str] = {}
     with bar("running") as shown:
         for k, name in enumerate(names):
@@ -83,7 +83,7 @@ def _command() -> str:
     return shlex.join(["ravine", *sys.argv[1:]])
 
 
-def _print(outcomes: list[Outcome], missing: dict[str, str], out: Path) -> None:
+def _print(outcomes: list[ExperimentOutcome], missing: dict[str, str], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ravine.experiments import figure_1, figure_2, network, probe, section_6
-from ravine.experiments.experiment import Check, Formula, Outcome, Panel, Picture, Progress, repeated
+from ravine.experiments.experiment import Check, ExperimentOutcome, Formula, Panel, Picture, Progress, repeated
 
-EXPERIMENTS: dict[str, Callable[[Progress], Outcome]] = {
+EXPERIMENTS: dict[str, Callable[[Progress], ExperimentOutcome]] = {
     "figure-1": figure_1.run,
     "figure-2": figure_2.run,
     "figure-3": section_6.figure_3,
@@ -17,4 +17,4 @@ EXPERIMENTS: dict[str, Callable[[Progress], Outcome]] = {
     "probe": probe.run,
 }
 
-__all__ = ["EXPERIMENTS", "Check", "Formula", "Outcome", "Panel", "Picture", "Progress", "repeated"]
+__all__ = ["EXPERIMENTS", "Check", "ExperimentOutcome", "Formula", "Panel", "Picture", "Progress", "repeated"]

@@ -113,7 +113,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExperimentOutcome:
     """What came of an experiment.
 
     Attributes
@@ -140,7 +140,7 @@ class Outcome:
     parameters: dict[str, float] = field(default_factory=dict)
 
 
-def repeated(outcomes: Iterable[Outcome]) -> dict[Check, str]:
+def repeated(outcomes: Iterable[ExperimentOutcome]) -> dict[Check, str]:
     """The checks that say again what an earlier one said, each with the experiment of that one.
 
     Two experiments may run the same thing, as Figures 4 and 5 do: one measurement, however often it is taken, is counted

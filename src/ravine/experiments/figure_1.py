@@ -10,7 +10,7 @@ import xarray as xr
 
 from ravine import plots, theory
 from ravine.experiments import drawing, measure
-from ravine.experiments.experiment import Check, Formula, Outcome, Panel, Picture, Progress
+from ravine.experiments.experiment import Check, ExperimentOutcome, Formula, Panel, Picture, Progress
 from ravine.methods import SAM
 from ravine.objectives import quadratic
 from ravine.simulate import trajectory
@@ -31,12 +31,12 @@ _FORMULA = Formula(
 )
 
 
-def run(progress: Progress) -> Outcome:
+def run(progress: Progress) -> ExperimentOutcome:
     """Run Figure 1: the first 30 iterates from (2, 2), and the same run prolonged for the measurements."""
     loss, method = quadratic(EIGENVALUES), SAM(eta=ETA, rho=RHO)
     law = theory.quadratic(EIGENVALUES, ETA, RHO)
     shown = measure.iterates(trajectory(loss, method, start=START, steps=STEPS))
-    return Outcome(
+    return ExperimentOutcome(
         NAME,
         "Bouncing across the ravine",
         (

@@ -10,7 +10,7 @@ import xarray as xr
 
 from ravine import plots, theory
 from ravine.experiments import drawing, measure
-from ravine.experiments.experiment import Check, Formula, Outcome, Panel, Picture, Progress
+from ravine.experiments.experiment import Check, ExperimentOutcome, Formula, Panel, Picture, Progress
 from ravine.methods import SAM
 from ravine.objectives import quadratic
 from ravine.simulate import trajectory
@@ -28,12 +28,12 @@ _FORMULA = Formula(
 )
 
 
-def run(progress: Progress) -> Outcome:
+def run(progress: Progress) -> ExperimentOutcome:
     """Run Figure 2: the iterates u_t = (−1)ᵗw_t over the heat map of J."""
     long = trajectory(quadratic(EIGENVALUES), SAM(eta=ETA, rho=RHO), start=START, steps=LONG)
     w = measure.iterates(long)
     u = (-1.0) ** np.arange(len(w))[:, None] * w
-    return Outcome(
+    return ExperimentOutcome(
         NAME,
         "The bounce is a descent",
         (

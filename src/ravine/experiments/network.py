@@ -11,7 +11,7 @@ import xarray as xr
 
 from ravine import observations, plots, theory
 from ravine.experiments import drawing, drifting
-from ravine.experiments.experiment import Check, Formula, Outcome, Panel, Picture, Progress
+from ravine.experiments.experiment import Check, ExperimentOutcome, Formula, Panel, Picture, Progress
 from ravine.experiments.training import Task, digits_task, minimize, one_thread
 from ravine.extras import require
 from ravine.methods import GD, SAM
@@ -42,7 +42,7 @@ class _Minimum:
     probe: Probe
     w: np.ndarray
     loss: float
-    top: float
+    sharpness: float
     vector: np.ndarray
     sharpness_gradient: np.ndarray
 
@@ -53,7 +53,7 @@ class _Minimum:
             self.w,
             eigenvector=self.vector,
             sharpness_gradient=self.sharpness_gradient,
-            sharpness=self.top,
+            sharpness=self.sharpness,
             eta=eta,
             rho=RHO,
             steps=STEPS,
@@ -61,7 +61,7 @@ class _Minimum:
         )
 
     def flat(self, v: np.ndarray) -> np.ndarray:
-        return observations.flat_part(self.probe.objective, self.w, v, self.top, RESOLVING)
+        return observations.flat_part(self.probe.objective, self.w, v, self.sharpness, RESOLVING)
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ class _Measured:
     predicted_motion: np.ndarray
     measured_motion: np.ndarray
 
-    def law(self, lam: Any) -> np.ndarray:
-        """ηρλ/(2−ηλ) at curvatures λ."""
-        return theory.amplitude(np.atleast_1d(lam), self.eta, RHO)
+    def law(self, sharpness: Any) -> np.ndarray:
+        """ηρλ₁/(2−ηλ₁) at sharpnesses λ₁."""
+        return theory.amplitude(np.atleast_1d(sharpness), self.eta, RHO)
 
     def predicted_change(self, steps: int) -> float:
         seen = self.drift.measure
         return theory.drift.sharpness_change(
-            seen.nodes, seen.components, sharpness=self.minimum.top, eta=self.eta, rho=RHO, steps=steps
+            seen.nodes, seen.components, sharpness=self.minimum.sharpness, eta=self.eta, rho=RHO, steps=steps
         )
 
 
@@ -117,7 +117,7 @@ def _curvature(probe: Probe, w: np.ndarray) -> _Minimum:
         probe=probe,
         w=w,
         loss=probe.objective.value(w),
-        top=float(found.eigenpairs.values[0]),
+        sharpness=float(found.eigenpairs.values[0]),
         vector=found.eigenpairs.vectors[0],
         sharpness_gradient=np.asarray(found.value),
     )
@@ -134,7 +134,7 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
     done(0.6, "curvature")
     given = task(seed)
     minimum = _curvature(Probe(given.model, given.loss_fn, given.batches), w)
-    eta = SHARPNESS_STEP / minimum.top
+    eta = SHARPNESS_STEP / minimum.sharpness
     done(0.65, "SAM")
     sam = trajectory(objective, SAM(eta=eta, rho=RHO), start=w, steps=STEPS + 1)
     bounce = observations.bounce(sam)
@@ -144,7 +144,7 @@ def _measure(seed: int, progress: Progress, share: tuple[float, float]) -> _Meas
     control = trajectory(objective, GD(eta=eta), start=w, steps=STEPS, every=STEPS // 4)
     control_lam = np.array([eigenpairs(objective, point, 1, tol=1e-10).values[0] for point in control["w"].values[0]])
     motion = drifting.mean_motion(bounce.isel(run=0), SETTLED, STEPS)
-    law = -theory.drift.flat_coefficient(sharpness=minimum.top, eta=eta, rho=RHO) * minimum.sharpness_gradient
+    law = -theory.drift.flat_coefficient(sharpness=minimum.sharpness, eta=eta, rho=RHO) * minimum.sharpness_gradient
     return _Measured(
         seed=seed,
         minimum=minimum,
@@ -170,9 +170,9 @@ def _checks(m: _Measured) -> tuple[Check, ...]:
         *drifting.bounce_checks(check, label, settled, m.law, aligned=1e-3),
         *drifting.motion_checks(check, label, m.predicted_motion, m.measured_motion),
         check(label + f"change of λ_max over {STEPS} steps, predicted at the start",
-              fall, float(lam[-1] - m.minimum.top), 0.06 * abs(fall)),
+              fall, float(lam[-1] - m.minimum.sharpness), 0.06 * abs(fall)),
         check(label + f"gradient descent: change of λ_max over {STEPS} steps",
-              0.0, m.control_change, 1e-6 * m.minimum.top),
+              0.0, m.control_change, 1e-6 * m.minimum.sharpness),
     )  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def _draw_bounce(ax: Axes, m: _Measured) -> None:
     ax.plot(
         np.arange(shown + 1), along[: shown + 1] * 1e3, "o-", color=plots.BLUE, markersize=3, linewidth=0.7, label="SAM"
     )
-    half_width = 1e3 * float(m.law(m.minimum.top)[0])
+    half_width = 1e3 * float(m.law(m.minimum.sharpness)[0])
     drawing.level(ax, half_width, "±ηρλ₁/(2−ηλ₁)")
     drawing.level(ax, -half_width, "")
     ax.set(xlabel="step", ylabel="offset along e₁  (×10⁻³)", title=f"bounce along e₁ (seed {m.seed})")
@@ -204,7 +204,7 @@ def _draw_sharpness(ax: Axes, m: _Measured) -> None:
     steps = m.probes["step"].values
     ax.plot(steps, m.probes["eigenvalues"].sel(pair=1), "o", color=plots.BLUE, markersize=3.5, label="SAM, measured")
     curve = np.linspace(0, STEPS, 101).astype(int)
-    predicted = [m.minimum.top + m.predicted_change(int(t)) for t in curve]
+    predicted = [m.minimum.sharpness + m.predicted_change(int(t)) for t in curve]
     ax.plot(curve, predicted, color="black", linewidth=0.9, linestyle="--", label="predicted")
     ax.plot(
         np.linspace(0, STEPS, m.control_lam.size), m.control_lam, "s-", color=plots.GREEN, markersize=3.5, linewidth=0.8,
@@ -214,7 +214,7 @@ def _draw_sharpness(ax: Axes, m: _Measured) -> None:
     drawing.legend_below(ax)
 
 
-def run(progress: Progress) -> Outcome:
+def run(progress: Progress) -> ExperimentOutcome:
     """Run the network experiment: two seeds, SAM and the control of gradient descent from the same minimum."""
     require("torch", "torch")
     require("sklearn", "report")
@@ -234,7 +234,7 @@ def run(progress: Progress) -> Outcome:
         columns=3,
         size=(3.7, 3.6),
     )
-    return Outcome(
+    return ExperimentOutcome(
         NAME,
         "The same on a real network",
         (

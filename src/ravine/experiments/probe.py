@@ -12,7 +12,7 @@ import xarray as xr
 
 from ravine import observations, plots, theory
 from ravine.experiments import drawing, drifting
-from ravine.experiments.experiment import Check, Formula, Outcome, Panel, Picture, Progress
+from ravine.experiments.experiment import Check, ExperimentOutcome, Formula, Panel, Picture, Progress
 from ravine.experiments.training import Task, digits_task, minimize, one_thread
 from ravine.extras import require
 from ravine.forecasts import Forecast
@@ -93,8 +93,8 @@ def _measure(name: str, done: Callable[[float, str], None]) -> _Measured:
     found = probe.sharpness_gradient()
     if found.value is None:
         raise ValueError("λ₁ = λ₂ at the minimum: there is no ∇λ_max to drift along; use another seed")
-    top = float(found.eigenpairs.values[0])
-    eta = SHARPNESS_STEP / top
+    sharpness = float(found.eigenpairs.values[0])
+    eta = SHARPNESS_STEP / sharpness
     forecast = probe.forecast(SAM(eta=eta, rho=RHO), STEPS, PRODUCTS)
     done(0.6, "SAM")
     run = trajectory(probe.objective, SAM(eta=eta, rho=RHO), start=w, steps=STEPS + 1)
@@ -102,8 +102,8 @@ def _measure(name: str, done: Callable[[float, str], None]) -> _Measured:
     probes = observations.sharpness(probe.objective, run, range(0, STEPS + 1, EVERY))
     seen = observations.bounce(run).isel(run=0)
     motion = drifting.mean_motion(seen, SETTLED, STEPS)
-    law = -theory.drift.flat_coefficient(sharpness=top, eta=eta, rho=RHO) * np.asarray(found.value)
-    predicted, measured = (observations.flat_part(probe.objective, w, v, top, RESOLVING) for v in (law, motion))
+    law = -theory.drift.flat_coefficient(sharpness=sharpness, eta=eta, rho=RHO) * np.asarray(found.value)
+    predicted, measured = (observations.flat_part(probe.objective, w, v, sharpness, RESOLVING) for v in (law, motion))
     size = float(np.linalg.norm(np.asarray(found.value)))
     return _Measured(
         name, w.size, probe.objective.value(w), eta, forecast, run, probes, seen["amplitude"], predicted, measured,
@@ -156,7 +156,7 @@ def _draw_sharpness(ax: Axes, m: _Measured) -> None:
     drawing.legend_below(ax)
 
 
-def run(progress: Progress) -> Outcome:
+def run(progress: Progress) -> ExperimentOutcome:
     """Run the probe experiment: both networks, from their minima."""
     require("torch", "torch")
     require("sklearn", "report")
@@ -178,7 +178,7 @@ def run(progress: Progress) -> Outcome:
         columns=3,
         size=(3.7, 3.6),
     )
-    return Outcome(
+    return ExperimentOutcome(
         NAME,
         "Predicted from one point",
         (

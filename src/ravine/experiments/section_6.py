@@ -12,7 +12,7 @@ import xarray as xr
 
 from ravine import plots, theory
 from ravine.experiments import drawing, measure
-from ravine.experiments.experiment import Check, Formula, Outcome, Panel, Picture, Progress
+from ravine.experiments.experiment import Check, ExperimentOutcome, Formula, Panel, Picture, Progress
 from ravine.methods import GD, SAM, SGD
 from ravine.objectives import section_6
 from ravine.simulate import trajectory
@@ -107,7 +107,7 @@ def _descent_check(name: str, start: tuple[float, float]) -> Check:
     return Check(name, quantity, 0.0, distance, 1e-9, run=measure.identity(long))
 
 
-def descent(figure: _Descent, progress: Progress) -> Outcome:
+def descent(figure: _Descent, progress: Progress) -> ExperimentOutcome:
     """Run Figure 3 or 4: SAM and gradient descent on the loss of Section 6 from the same start."""
     loss = section_6()
     sam = trajectory(loss, SAM(eta=ETA, rho=RHO), start=figure.start, steps=SHOWN)
@@ -133,7 +133,9 @@ def descent(figure: _Descent, progress: Progress) -> Outcome:
     )
     checks = (*_sam_checks(figure.name, figure.start), _descent_check(figure.name, figure.start))
     story, parameters = (figure.story,), {"eta": ETA, "rho": RHO}
-    return Outcome(figure.name, figure.title, story, figure.formula, (picture,), checks, parameters=parameters)
+    return ExperimentOutcome(
+        figure.name, figure.title, story, figure.formula, (picture,), checks, parameters=parameters
+    )
 
 
 def _sharpness_caption(other: str) -> str:
@@ -144,7 +146,7 @@ def _sharpness_caption(other: str) -> str:
     )
 
 
-def noise(progress: Progress) -> Outcome:
+def noise(progress: Progress) -> ExperimentOutcome:
     """Run Figure 5: SAM, and SGD whose gradients carry noise of scale σ = ρ/(2−η)."""
     name, start = "figure-5", (1.0, 1.0)
     loss = section_6()
@@ -170,7 +172,7 @@ def noise(progress: Progress) -> Outcome:
             ),
         ),
     )
-    return Outcome(
+    return ExperimentOutcome(
         name,
         "Noise is not the same",
         (

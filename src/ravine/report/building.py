@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ravine import plots
-from ravine.experiments import Check, Outcome, repeated
+from ravine.experiments import Check, ExperimentOutcome, repeated
 from ravine.extras import require
 from ravine.report import page
 from ravine.report.drawings import inline
@@ -46,7 +46,7 @@ def check_destination(out: str | Path, *, force: bool) -> Path:
 
 
 def build(
-    outcomes: Sequence[Outcome], missing: dict[str, str], origin: dict[str, Any], out: Path, *, force: bool
+    outcomes: Sequence[ExperimentOutcome], missing: dict[str, str], origin: dict[str, Any], out: Path, *, force: bool
 ) -> None:
     """Write the report; the folder appears whole or not at all.
 
@@ -89,7 +89,7 @@ def build(
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _draw(outcomes: Sequence[Outcome], folder: Path) -> dict[str, list[str]]:
+def _draw(outcomes: Sequence[ExperimentOutcome], folder: Path) -> dict[str, list[str]]:
     """Write the pictures into a folder; for each its panels as SVG for the page."""
     drawings: dict[str, list[str]] = {}
     with plots.style():
@@ -107,7 +107,7 @@ def _draw(outcomes: Sequence[Outcome], folder: Path) -> dict[str, list[str]]:
     return drawings
 
 
-def as_record(outcomes: Sequence[Outcome], missing: dict[str, str], origin: dict[str, Any]) -> dict[str, Any]:
+def as_record(outcomes: Sequence[ExperimentOutcome], missing: dict[str, str], origin: dict[str, Any]) -> dict[str, Any]:
     """The report for JSON: every check once, and which others say the same again."""
     again = repeated(outcomes)
     checks = [check for outcome in outcomes for check in outcome.checks]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ravine.experiments import Formula, Outcome, repeated
+from ravine.experiments import ExperimentOutcome, Formula, repeated
 
 PAPER = {
     "arXiv 2210.01513": "https://arxiv.org/abs/2210.01513",
@@ -24,7 +24,10 @@ _SUBSCRIPT = re.compile(r"(?<![A-Za-z_])([A-Za-zλ])_(\w+|\([^()]*\))")
 
 
 def write(
-    outcomes: Sequence[Outcome], missing: dict[str, str], origin: dict[str, Any], drawings: dict[str, list[str]]
+    outcomes: Sequence[ExperimentOutcome],
+    missing: dict[str, str],
+    origin: dict[str, Any],
+    drawings: dict[str, list[str]],
 ) -> str:
     """The page's HTML; `drawings` has for each picture its panels as SVG."""
     import jinja2
@@ -54,7 +57,7 @@ def write(
     )
 
 
-def _elsewhere(outcome: Outcome, again: dict[Any, str]) -> dict[str, int]:
+def _elsewhere(outcome: ExperimentOutcome, again: dict[Any, str]) -> dict[str, int]:
     """How many of an experiment's checks are counted in which other one."""
     where = [again[check] for check in outcome.checks if check in again]
     return {name: where.count(name) for name in dict.fromkeys(where)}
