@@ -8,15 +8,15 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ravine.objectives import Objective
 from ravine.torch.curvature.batches import Batches
 from ravine.torch.curvature.mean_loss import LossFunction, MeanLoss, evaluated, pull
+from ravine.torch.curvature.model_objective import ModelObjective
 from ravine.torch.curvature.products import DoubleBackward
 from ravine.torch.curvature.third import difference_of_products
 
 
 @final
-class Network(Objective):
+class Network(ModelObjective):
     """The mean loss of a module over batches, as a function of its trainable parameters; see `network`.
 
     Derivatives are by automatic differentiation, over one process, and stand as torch gives them; `ravine.torch.Probe`
@@ -41,47 +41,15 @@ class Network(Objective):
     tensor([1., 0.])
     """
 
+    losses: MeanLoss
+
     def __init__(self, losses: MeanLoss) -> None:
         self.losses = losses
-
-    def __repr__(self) -> str:
-        return f"Network({self.description})"
-
-    @property
-    def model(self) -> torch.nn.Module:
-        """The module, whose parameters are the coordinates."""
-        return self.losses.model
 
     @property
     def batches(self) -> list[Any]:
         """The data."""
         return self.losses.batches
-
-    @property
-    def dimension(self) -> int:
-        return self.losses.coordinates.dimension
-
-    @property
-    def description(self) -> str:
-        return self.losses.description
-
-    @property
-    def start(self) -> Tensor:
-        """The module's trainable parameters now, as one flat vector of their own dtype and device (a copy)."""
-        return self.losses.coordinates.start
-
-    def assign(self, w: Any) -> None:
-        """Write `w` into the module's parameters, in place.
-
-        Raises
-        ------
-        ValueError
-            If `w` is not a finite vector of length d.
-        """
-        self.losses.coordinates.assign(w)
-
-    def point(self, w: Any, name: str = "w") -> Tensor:
-        return self.losses.coordinates.point(w, name)
 
     def value(self, w: Any) -> float:
         return self.losses.value(self.losses.coordinates.vector(w))

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ravine.objectives import Objective
 from ravine.torch.curvature.choosing import ChosenProduct, MadeProduct
 from ravine.torch.curvature.gauss_newton import gauss_newton_product
 from ravine.torch.curvature.mean_loss import Graph, MeanLoss
+from ravine.torch.curvature.model_objective import ModelObjective
 from ravine.torch.curvature.precision import DoublePrecision
 from ravine.torch.curvature.processes import Processes
 from ravine.torch.curvature.products import (
@@ -38,7 +38,7 @@ Choose = Callable[[], ChosenProduct]
 
 
 @final
-class ProbedNetwork(Objective):
+class ProbedNetwork(ModelObjective):
     """A network's mean loss as an `Objective` whose Hessian products state their error, and are counted.
 
     Composed of the loss (parameters as a vector, values, gradients), a way of Hessian products, and the mean over
@@ -63,45 +63,11 @@ class ProbedNetwork(Objective):
         self._error: tuple[Tensor, float] | None = None
         self._state: Any = None
 
-    def __repr__(self) -> str:
-        return f"ProbedNetwork({self.description})"
-
     # The parameters.
-
-    @property
-    def model(self) -> nn.Module:
-        """The module, whose parameters are the coordinates."""
-        return self.losses.model
-
-    @property
-    def dimension(self) -> int:
-        return self.losses.coordinates.dimension
-
-    @property
-    def description(self) -> str:
-        return self.losses.description
-
-    @property
-    def start(self) -> Tensor:
-        """The module's trainable parameters now, as one flat vector of their own dtype and device (a copy)."""
-        return self.losses.coordinates.start
-
-    def assign(self, w: Any) -> None:
-        """Write `w` into the module's parameters, in place.
-
-        Raises
-        ------
-        ValueError
-            If `w` is not a finite vector of length d.
-        """
-        self.losses.coordinates.assign(w)
 
     def set_gradient(self, g: Tensor) -> None:
         """Write copies of the parts of `g`, shape (d,), into the trainable parameters' ``.grad``."""
         self.losses.coordinates.set_gradient(g)
-
-    def point(self, w: Any, name: str = "w") -> Tensor:
-        return self.losses.coordinates.point(w, name)
 
     def parts(self, u: Tensor) -> list[Tensor]:
         """The parts of `u` in the parameters' shapes."""
