@@ -165,6 +165,11 @@ def test_the_sharpness_falls_as_predicted_on_a_widening_ravine() -> None:
     assert measured == pytest.approx(predicted, rel=0.02)
 
 
+def test_an_offset_that_does_not_settle_grows_beyond_what_can_be_written_in_silence() -> None:
+    moved = drift.displacement([5.0], [1.0], sharpness=1.0, eta=0.5, rho=0.1, steps=2001)
+    assert not np.isfinite(moved).any()
+
+
 @pytest.mark.parametrize(
     ("call", "name"),
     [
