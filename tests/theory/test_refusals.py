@@ -18,8 +18,9 @@ ALONG: dict[str, Any] = {"eigenvalues": [1.0], "sharpness_gradient": [1.0], "ste
 # What no function takes, by the name of the argument.
 WRONG: dict[str, Any] = {
     "delta": 0.0, "density": 0.0, "descent": -1.0, "eigenvalues": "sharp", "eta": 0.0, "excess": 0.0,
-    "grad_norm": "long", "log_density": np.inf, "momentum": 1.0, "q": 0.0, "radius": 0.0, "rho": -1.0, "sharpness": "flat",
-    "sharpness_gradient": "steep", "start": [1.0], "steps": -1, "u": [np.nan, 1.0], "within": 0.0,
+    "grad_norm": "long", "log_density": np.inf, "momentum": 1.0, "q": 0.0, "radius": 0.0, "rho": -1.0,
+    "sharpness": "flat", "sharpness_gradient": "steep", "start": [1.0], "steps": -1,
+    "u": [np.nan, 1.0], "within": 0.0,
 }  # fmt: skip
 
 
