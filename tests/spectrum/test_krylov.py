@@ -118,7 +118,10 @@ def test_of_the_zero_operator_every_beta_is_as_small_as_can_be_written() -> None
 
 def test_a_product_that_is_not_finite_is_refused() -> None:
     krylov = Krylov(lambda u: u * np.inf, np.ones(3), 3, np.random.default_rng(0))
-    with np.errstate(invalid="ignore"), pytest.raises(ValueError, match="^hvp: a Hessian-vector product is not finite"):
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(ValueError, match=r"^hvp: a Hessian-vector product is not finite"),
+    ):
         krylov.step()
 
 
