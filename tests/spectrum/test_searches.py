@@ -146,6 +146,7 @@ def test_the_error_of_products_is_in_the_residuals_and_the_tolerance() -> None:
     rounding = 8e-3 * np.sqrt(pairs.products) * pairs.values[0]
     assert rounding < pairs.residuals[0] <= 2 * rounding * (1 + 1e-6)
     assert pairs.converged.all()
+    assert np.linalg.norm(pairs.vectors, axis=1) == pytest.approx([1.0], rel=1e-14)
     warm = eigenpairs(Single(), np.zeros(LAM.size), 1, 1e-6, guess=pairs.vectors)
     assert warm.products < pairs.products
 
@@ -161,6 +162,24 @@ def test_the_least_memory_is_named_and_suffices(kind: type) -> None:
     assert smallest.converged.all()
     assert largest.values == pytest.approx(LAM[:-3:-1], abs=2e-3)
     assert smallest.values == pytest.approx([0.0], abs=2e-3)
+
+
+def test_one_vector_more_than_there_are_pairs_is_looked_at_before_it_stops() -> None:
+    """The space of the start is invariant after two, and holds the values 2 and 1; outside it there is another 2."""
+    pairs = eigenpairs(quadratic(np.repeat([1.0, 2.0], 4)), np.zeros(8), 2)
+    assert pairs.values == pytest.approx([2.0, 2.0], rel=1e-13)
+    assert pairs.converged.all()
+
+
+def test_of_all_pairs_that_there_are_each_has_a_gap() -> None:
+    lam = np.array([1.0, 2.0, 4.0])
+    every, none = search(lambda u: lam * u, random_start(3, 0, lam), (3, 0), 1e-6)
+    assert every.values == pytest.approx([4.0, 2.0, 1.0], rel=1e-13)
+    assert (every.gap_bounds < 1e-13).all()
+    assert every.products == 3
+    assert none.values.size == none.missed.size == 0
+    few = search(lambda u: lam * u, random_start(3, 0, lam), (2, 0), 1e-6, products=2)[0]
+    assert few.gap_bounds[1] == np.inf
 
 
 def test_small_problems_need_no_more_memory_than_all_their_vectors() -> None:

@@ -173,7 +173,7 @@ def test_an_offset_that_does_not_settle_grows_beyond_what_can_be_written_in_sile
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda: drift.flat_coefficient(sharpness=1.0, eta=2.0, rho=0.1), "no bounce"),
+        (lambda: drift.flat_coefficient(sharpness=2.0, eta=1.0, rho=0.1), "^eta·λ₁ = 2: there is no bounce"),
         (lambda: drift.flat_coefficient(sharpness=0.0, eta=0.1, rho=0.1), "sharpness"),
         (lambda: drift.coefficient(0.0, sharpness=1.0, eta=-0.1, rho=0.1), "eta"),
         (lambda: drift.contraction(0.0, sharpness=1.0, eta=3.0), "no bounce"),

@@ -91,6 +91,12 @@ def test_the_range_of_each_argument_is_the_cure(name: str, value: object, cure: 
     assert str(caught.value) == cure
 
 
+@pytest.mark.parametrize("start", ["far", ["a", "b"], [1.0, np.inf], [[1.0, 2.0]], 1.0])
+def test_a_start_that_is_no_point_is_refused_by_name(start: object) -> None:
+    with pytest.raises(ValueError, match=r"^start: give (2 finite numbers|a number or an array of them)$"):
+        LAW.limit(start)  # pyright: ignore[reportArgumentType]
+
+
 def test_the_least_and_the_most_that_is_taken() -> None:
     law = theory.quadratic([1.0, 0.0], eta=5e-324, rho=0.0, momentum=np.nextafter(1.0, 0.0))
     assert (law.eta, law.rho, law.momentum) == (5e-324, 0.0, np.nextafter(1.0, 0.0))

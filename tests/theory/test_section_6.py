@@ -56,6 +56,7 @@ def test_momentum_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="momentum"):
         theory.section_6.threshold(0.2, momentum=-0.1)
     assert theory.section_6.threshold(1.5, momentum=0.9) == pytest.approx(1 - 1.5 / 1.9)
+    assert theory.section_6.threshold(0.25) == 0.75
 
 
 @pytest.mark.parametrize(("eta", "momentum"), [(0.2, 0.0), (0.5, 0.25)])
@@ -66,8 +67,9 @@ def test_at_the_threshold_itself_the_bounce_is_on_the_axis(eta: float, momentum:
 
 
 def test_the_height_is_found_to_the_last_bit() -> None:
-    """Its equation changes sign within one step of the numbers, far up the ravine too."""
-    for eta, rho in ((0.2, 1.0), (0.3, 4.0), (0.9, 40.0)):
+    """Its equation changes sign there, also where |w₂| is beyond 1."""
+    assert theory.section_6.cycle(0.99, 2.36)[0, 1] > 1.04
+    for eta, rho in ((0.2, 1.0), (0.5, 4.0), (0.9, 40.0), (0.99, 2.36)):
         w2 = theory.section_6.cycle(eta, rho)[0, 1]
 
         def excess(w2: float, eta: float = eta, rho: float = rho) -> float:
