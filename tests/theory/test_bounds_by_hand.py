@@ -61,7 +61,7 @@ def test_a_cycle_that_is_all_within_takes_one_step_to_close_in_on() -> None:
 LAWS = [LAW, quadratic([0.3, 0.2], 0.5, 0.01), quadratic([4.0, 3.0], 0.1, 20.0), quadratic([1.0, 0.9], 0.49, 1.0)]
 
 
-@pytest.mark.parametrize("law", LAWS, ids=str)
+@pytest.mark.parametrize("law", LAWS)
 def test_lemma_19_names_the_conditions_that_are_not_met(law) -> None:
     h = law.eta * law.sharpness
     limits = {
@@ -81,7 +81,7 @@ def test_lemma_19_names_the_conditions_that_are_not_met(law) -> None:
         assert counts.printed.outside == counts.corrected.outside == counts.sharp.outside == expected
 
 
-@pytest.mark.parametrize("law", LAWS, ids=str)
+@pytest.mark.parametrize("law", LAWS)
 def test_theorem_3_names_the_conditions_that_are_not_met(law) -> None:
     limits = {
         "√(ηλ₁/2)": math.sqrt(law.eta * law.sharpness / 2),
