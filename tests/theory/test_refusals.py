@@ -101,3 +101,26 @@ def test_the_least_and_the_most_that_is_taken() -> None:
     law = theory.quadratic([1.0, 0.0], eta=5e-324, rho=0.0, momentum=np.nextafter(1.0, 0.0))
     assert (law.eta, law.rho, law.momentum) == (5e-324, 0.0, np.nextafter(1.0, 0.0))
     assert theory.quadratic([1], eta=np.float32(0.5), rho=0, momentum=0).eigenvalues.dtype == np.float64  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("norm", [-1.0, np.nan, [1.0, -1e-300]])
+def test_a_norm_is_not_negative(norm: float | list[float]) -> None:
+    with pytest.raises(ValueError, match=r"^grad_norm: a norm is a number ≥ 0$"):
+        theory.sam_edge(norm, 0.2, 0.3)
+
+
+def test_what_momentum_takes_away_is_refused_by_name() -> None:
+    law, potential = (make([2.0, 1.2], 0.2, 0.3, 0.5) for make in (theory.quadratic, theory.potential))
+    with pytest.raises(ValueError, match=r"^descent_bound: with momentum J may rise; make the pot"):
+        potential.descent_bound([1.0, 1.0])
+    for name in ("gamma", "alpha", "b", "mu"):
+        with pytest.raises(ValueError, match=rf"^{name}: known for SAM without momentum only; make"):
+            getattr(law, name)
+    with pytest.raises(ValueError, match=r"^limit: known for SAM without momentum only"):
+        law.limit([1.0, 1.0])
+
+
+def test_a_law_shows_what_it_is_for() -> None:
+    shown = "2 eigenvalues, λ₁ = 2.5, η = 0.2, ρ = 0.3, momentum = 0.1"
+    assert repr(theory.quadratic([1.25, 2.5], 0.2, 0.3, 0.1)) == f"QuadraticLaw({shown})"
+    assert repr(theory.potential([1.25, 2.5], 0.2, 0.3, 0.1)) == f"Potential({shown})"
