@@ -159,6 +159,9 @@ def test_an_inserted_vector_is_gone_on_from_as_far_as_it_is_new() -> None:
     assert not krylov.insert(known[0] + 2 * known[2])
     assert not krylov.insert(known[1] + 1e-14 * v)
     assert krylov.insert(known[1] + 1e-9 * v)
+    # Whether it is new is a question of its direction, not of its length.
+    assert not krylov.insert(1e6 * known[1] + 1e-8 * v)
+    assert krylov.insert(1e-9 * v)
     assert krylov.insert(v)
     new = v - (known @ v) @ known
     assert krylov.basis[3] == pytest.approx(new / np.linalg.norm(new), abs=1e-14)

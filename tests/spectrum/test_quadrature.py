@@ -141,5 +141,7 @@ def test_a_measure_of_the_wrong_vector_is_refused_by_name() -> None:
     loss, w = quadratic(np.arange(1.0, 9.0)), np.zeros(8)
     with pytest.raises(ValueError, match=r"^v: give a vector of length 8, not length 7$"):
         spectral_measure(loss, w, np.ones(7), 3)
+    with pytest.raises(ValueError, match=r"^v: the vector is zero; its spectral measure is empty$"):
+        spectral_measure(loss, w, np.zeros(8), 3)
     with pytest.raises(ValueError, match=r"^m = 0: give a number of products ≥ 1$"):
         spectral_measure(loss, w, np.ones(8), 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ravine.objectives import Objective, quadratic
-from ravine.spectrum import Eigenpairs, Krylov, eigenpairs, extremal_eigenpairs, random_start, search
+from ravine.spectrum import Eigenpairs, Krylov, eigenpairs, extremal_eigenpairs, random_start, search, trace
 from ravine.spectrum.unseen import End, Unseen
 
 LAM = np.linspace(0, 1, 200) ** 2
@@ -147,6 +147,8 @@ def test_the_error_of_products_is_in_the_residuals_and_the_tolerance() -> None:
     assert rounding < pairs.residuals[0] <= 2 * rounding * (1 + 1e-6)
     assert pairs.converged.all()
     assert np.linalg.norm(pairs.vectors, axis=1) == pytest.approx([1.0], rel=1e-14)
+    summed = trace(Single(), np.zeros(LAM.size), 40)
+    assert abs(summed.value - LAM.sum()) <= 5 * summed.error
     warm = eigenpairs(Single(), np.zeros(LAM.size), 1, 1e-6, guess=pairs.vectors)
     assert warm.products < pairs.products
 

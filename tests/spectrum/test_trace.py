@@ -23,7 +23,7 @@ def test_trace(seed: int) -> None:
     assert trace(quadratic([1.0, 2.0]), np.zeros(2)).value == 3.0
 
 
-@pytest.mark.parametrize("products", [4, 5, 12])
+@pytest.mark.parametrize("products", [4, 5, 12, 28])
 def test_each_estimate_is_on_the_complement_of_what_the_other_tests_span(products: int) -> None:
     d, n, seed = 15, products // 2, 4
     loss, basis = rotated(np.linspace(-1, 4, d), seed)

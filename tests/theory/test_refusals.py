@@ -110,7 +110,7 @@ def test_a_norm_is_not_negative(norm: float | list[float]) -> None:
 
 
 def test_what_momentum_takes_away_is_refused_by_name() -> None:
-    law, potential = (make([2.0, 1.2], 0.2, 0.3, 0.5) for make in (theory.quadratic, theory.potential))
+    law, potential = theory.quadratic([2.0, 1.2], 0.2, 0.3, 0.5), theory.potential([2.0, 1.2], 0.2, 0.3, 0.5)
     with pytest.raises(ValueError, match=r"^descent_bound: with momentum J may rise; make the pot"):
         potential.descent_bound([1.0, 1.0])
     for name in ("gamma", "alpha", "b", "mu"):
