@@ -70,7 +70,9 @@ def test_what_is_asked_for_by_default() -> None:
     alone = search(lambda u: lam * u, first, (1, 0), 1e-6, share=1.0)[0]
     _same(eigenpairs(loss, w), alone)
     _same(search(lambda u: lam * u, first, (1, 0), 1e-6)[0], alone)
+    _same(eigenpairs(loss, w, end="smallest"), search(lambda u: lam * u, first, (0, 1), 1e-6)[1])
     assert len(extremal_eigenpairs(loss, w)[1].values) == 1
+    assert alone.interrupted is False
     for other in (eigenpairs(loss, w, seed=1), extremal_eigenpairs(loss, w, seed=1)[0]):
         assert other.residuals[0] != pytest.approx(alone.residuals[0], rel=1e-2)
     few = extremal_eigenpairs(loss, w, products=7, seed=1)
@@ -170,6 +172,14 @@ def test_one_vector_more_than_there_are_pairs_is_looked_at_before_it_stops() -> 
     """The space of the start is invariant after two, and holds the values 2 and 1; outside it there is another 2."""
     pairs = eigenpairs(quadratic(np.repeat([1.0, 2.0], 4)), np.zeros(8), 2)
     assert pairs.values == pytest.approx([2.0, 2.0], rel=1e-13)
+    # What it meets there is drawn by the seed as well.
+    lam = np.repeat([1.0, 2.0], 4)
+    for seed in (0, 3):
+        seeded = [eigenpairs(quadratic(lam), np.zeros(8), 2, seed=seed)]
+        seeded.append(search(lambda u: lam * u, random_start(8, seed, lam), (2, 0), 1e-6, seed=seed)[0])
+        assert seeded[0].vectors == pytest.approx(seeded[1].vectors, abs=1e-9)
+    default = search(lambda u: lam * u, random_start(8, 0, lam), (2, 0), 1e-6)[0]
+    assert default.vectors == pytest.approx(pairs.vectors, abs=1e-9)
     assert pairs.converged.all()
 
 
@@ -210,8 +220,9 @@ def test_a_guess_is_begun_from_with_one_per_cent_at_random() -> None:
     first = random_start(LAM.size, 0, w)
     start = (axes[-1] + axes[-2] - axes[7]) / np.sqrt(3) + 1e-2 * first
     for guess in (rows, 1e-9 * rows, rows.tolist()):
-        pairs = eigenpairs(loss, w, 2, 1e-6, guess=guess, products=6)
-        other = search(_apply, start, (2, 0), 1e-6, share=1e-2, products=6)[0]
+        pairs = eigenpairs(loss, w, 2, 1e-9, guess=guess, products=25)
+        other = search(_apply, start, (2, 0), 1e-9, share=1e-2, products=25)[0]
+        assert pairs.missed[1] < 0.5
         assert pairs.values == pytest.approx(other.values, rel=1e-12)
         assert pairs.missed == pytest.approx(other.missed, rel=1e-6)
         assert np.abs(pairs.vectors) == pytest.approx(np.abs(other.vectors), abs=1e-9)
