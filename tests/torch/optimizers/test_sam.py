@@ -10,7 +10,7 @@ import torch
 from networks import batch, closure_of, flat, loss_of, network, sgd
 from torch import nn
 
-from ravine.torch import SAM
+from ravine.torch import SAM, RhoSchedule
 
 
 def test_two_phases_equal_the_closure_to_the_bit():
@@ -121,6 +121,12 @@ def test_refusals_name_the_cure():
     for switches in wrong:
         with pytest.raises(ValueError, match="one of"):
             SAM(sgd(model), **switches)
+    wrong = [{"normalize": "no"}, {"same_dropout": 1}, {"watch": 0}, {"model": "model"}]
+    for switches in wrong:
+        with pytest.raises(ValueError, match=next(iter(switches))):
+            SAM(sgd(model), **switches)
+    with pytest.raises(ValueError, match="schedule a SAM"):
+        RhoSchedule(sgd(model), lambda t: 1.0)
     with pytest.raises(ValueError, match="positive number"):
         SAM(sgd(model), clip=0)
     opt = SAM(sgd(model))
