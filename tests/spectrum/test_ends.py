@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from ravine.spectrum import Krylov, random_start
-from ravine.spectrum.unseen import End, Unseen, ends_of
+from ravine.spectrum.unseen import SpectrumEnd, Unseen, ends_of
 
 VALUES, RESIDUALS = np.array([0.0, 1.0, 3.0, 7.0]), np.array([0.1, 0.2, 0.3, 0.4])
 
 
-def _end(values: list[float], residuals: list[float], sign: int = 1) -> End:
+def _end(values: list[float], residuals: list[float], sign: int = 1) -> SpectrumEnd:
     k = len(values)
-    return End(np.arange(k), np.array(values), np.array(residuals), np.full(k, np.inf), sign)
+    return SpectrumEnd(np.arange(k), np.array(values), np.array(residuals), np.full(k, np.inf), sign)
 
 
 def test_each_bound_is_the_residual_squared_over_the_gap_to_the_neighbours_interval() -> None:
@@ -47,7 +47,7 @@ def test_where_intervals_overlap_there_is_no_bound(distance: float) -> None:
 
 
 def test_what_counts_as_the_error() -> None:
-    end = End(np.arange(3), np.zeros(3), np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.1, np.inf]), 1)
+    end = SpectrumEnd(np.arange(3), np.zeros(3), np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.1, np.inf]), 1)
     assert end.reach("vectors").tolist() == [0.1, 0.2, 0.3]
     assert end.reach("values").tolist() == [0.1, 0.1, 0.3]
 

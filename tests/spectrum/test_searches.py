@@ -9,7 +9,7 @@ import pytest
 
 from ravine.objectives import Objective, quadratic
 from ravine.spectrum import Eigenpairs, Krylov, eigenpairs, extremal_eigenpairs, random_start, search, trace
-from ravine.spectrum.unseen import End, Unseen
+from ravine.spectrum.unseen import SpectrumEnd, Unseen
 
 LAM = np.linspace(0, 1, 200) ** 2
 WIDTH = 8 * LAM.size  # bytes of a vector
@@ -208,7 +208,7 @@ def test_the_chance_of_a_miss_is_that_of_the_steps_before_the_first_restart(memo
     for _ in range(min(capacity, pairs.products)):
         krylov.step()
     unseen = Unseen.of(krylov, krylov.ritz()[0], 1.0)
-    end = End(np.arange(2), pairs.values, pairs.residuals, pairs.gap_bounds, 1)
+    end = SpectrumEnd(np.arange(2), pairs.values, pairs.residuals, pairs.gap_bounds, 1)
     assert pairs.products == 28
     assert pairs.missed == pytest.approx(unseen.missed(end, 1e-2 * pairs.values[0]), rel=1e-6)
 
