@@ -121,8 +121,10 @@ def test_refusals_name_the_cure():
     for switches in wrong:
         with pytest.raises(ValueError, match="one of"):
             SAM(sgd(model), **switches)
-    with pytest.raises(ValueError, match="positive number"):
-        SAM(sgd(model), clip=0)
+    clips: list[Any] = [0, -1.0, "1"]
+    for clip in clips:
+        with pytest.raises(ValueError, match="positive number"):
+            SAM(sgd(model), clip=clip)
     opt = SAM(sgd(model))
     before = flat(model)
     with pytest.raises(ValueError, match="needs the second pass"):
@@ -145,6 +147,9 @@ def test_refusals_name_the_cure():
         loss_of(model, x, y).backward()
     with pytest.raises(ValueError, match="run already"), opt.ascended():
         pass
+    with pytest.raises(ValueError, match="stands ready"):
+        opt.step(closure_of(opt, model, x, y))
+    assert torch.equal(flat(model), before)
     with pytest.raises(ValueError, match=r"opt\.base\.load_state_dict"):
         opt.load_state_dict(opt.base.state_dict())
     opt = SAM(sgd(model))
