@@ -258,3 +258,17 @@ def test_the_cosine_is_of_the_losses_gradients_without_signs_and_decay(maximize,
         (lam * w**2).sum().div(2).backward()
     opt.step()
     assert opt.last.cosine == pytest.approx(torch.cosine_similarity(lam * start, up, 0).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("bounce", [None, False, True])
+def test_the_bounce_is_kept_where_it_was_asked_for(bounce):
+    x, y = batch()
+    model = network()
+    opt = SAM(sgd(model), rho=0.1, bounce=bounce)
+    known = []
+    for t in range(5):
+        opt.step(closure_of(opt, model, x, y))
+        known.append(opt.last.findings.bounce is not None)
+        if t == 2:
+            _ = opt.last.bounce
+    assert known == {None: [False] * 3 + [True] * 2, False: [False] * 5, True: [False] + [True] * 4}[bounce]

@@ -33,9 +33,9 @@ def test_they_are_those_of_one_vector(name):
     pairs = [(a, c, None), (b, d, None)]
     expected = [left @ left, right @ right, left @ right]
     assert norm([(a, None), (b, None)]).item() == pytest.approx(np.linalg.norm(left), rel=1e-6)
-    scale_of_errors = np.linalg.norm(left) * np.linalg.norm(right)
-    assert inner(pairs).item() == pytest.approx(left @ right, abs=1e-6 * scale_of_errors)
-    assert gram(pairs).tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6 * scale_of_errors)
+    sizes = float(np.linalg.norm(left) * np.linalg.norm(right))
+    assert inner(pairs).item() == pytest.approx(left @ right, abs=1e-6 * sizes)
+    assert gram(pairs).tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6 * sizes)
     for one in (norm([(a, None), (b, None)]), inner(pairs), gram(pairs)):
         assert one.dtype == torch.float64  # the widest
 
