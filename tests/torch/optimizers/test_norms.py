@@ -98,6 +98,13 @@ def test_an_overflow_of_the_norm_is_no_infinite_entry(host, large, bad):
     assert bool(finite(buckets, gradient_norm(buckets), host=host)) is (bad is None)
 
 
+@pytest.mark.parametrize("host", [True, False])
+def test_a_list_of_empty_tensors_is_finite(host):
+    _, buckets = buckets_of(torch.empty(0, dtype=torch.float64), torch.full((4,), 3e38))
+    assert len(buckets) == 2
+    assert bool(finite(buckets, gradient_norm(buckets[1:]), host=host))
+
+
 @pytest.mark.parametrize("greatest", [0.5, 50.0])
 @pytest.mark.parametrize("inplace", [True, False])
 def test_clipping_is_torchs(greatest, inplace):

@@ -33,6 +33,17 @@ def test_gsam_where_the_second_gradient_vanishes_takes_the_first_one_off():
     assert w.tolist() == pytest.approx([1 + 0.1 * 0.4 * 2, 2 + 0.1 * 0.4 * 4], rel=1e-12)
 
 
+@pytest.mark.parametrize("relative", [GSAM, LookSAM])
+def test_what_is_clipped_is_what_the_rule_made(relative):
+    x, y = batch()
+    model = network()
+    opt = relative(sgd(model, momentum=0.0), rho=0.2, alpha=3.0, clip=1e-3)
+    for _ in range(3):
+        before = flat(model)
+        opt.step(closure_of(opt, model, x, y))
+        assert (flat(model) - before).norm().item() == pytest.approx(0.1 * 1e-3, rel=1e-2)
+
+
 def test_gsam_without_a_weight_is_sam_with_its_bounce():
     x, y = batch()
     ends = []

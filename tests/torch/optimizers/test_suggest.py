@@ -167,6 +167,22 @@ def test_table_and_plot():
     pyplot.close("all")
 
 
+@pytest.mark.parametrize("sharpness", [0.5, 3.0])
+def test_the_floor_grows_with_the_sharpness(sharpness):
+    w = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    advice = suggest_rho(torch.optim.SGD([w], lr=0.2), lambda: sharpness * (w**2).sum() / 2, tol=1e-10)
+    for row in advice.rows:
+        amplitude = 0.2 * row.rho * sharpness / (2 - 0.2 * sharpness)
+        assert row.floor == pytest.approx(sharpness * amplitude**2 / 2, rel=1e-9)
+
+
+def test_less_accuracy_costs_fewer_passes():
+    w, loss = quadratic()
+    rough, fine = (suggest_rho(torch.optim.SGD([w], lr=0.2), loss, rhos=[0.1], tol=tol) for tol in (0.3, 1e-9))
+    assert rough.passes < fine.passes < 50
+    assert fine.sharpness_residual < rough.sharpness_residual <= 0.3 * rough.sharpness
+
+
 def test_where_nothing_curves_up_there_is_no_bounce():
     w = torch.ones(4, dtype=torch.float64, requires_grad=True)
     advice = suggest_rho(torch.optim.SGD([w], lr=0.1), lambda: -(w**2).sum() / 2)
