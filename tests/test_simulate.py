@@ -326,6 +326,8 @@ def test_progress_reaches_the_end(wrap: Callable[[Objective], Objective]) -> Non
         ({"start": [1.0]}, "start"),
         ({"start": [1.0, np.nan]}, "start"),
         ({"start": None}, "start"),
+        ({"objective": "w1**2"}, "expression"),
+        ({"method": SAM}, "SAM\\(eta="),
         ({"steps": -1}, "steps"),
         ({"steps": 1.5}, "steps"),
         ({"steps": True}, "steps"),
@@ -336,8 +338,9 @@ def test_progress_reaches_the_end(wrap: Callable[[Objective], Objective]) -> Non
 )
 def test_misuse_is_refused_before_any_work(options: dict[str, Any], name: str) -> None:
     arguments: dict[str, Any] = {"start": [1.0, 1.0], "steps": 3} | options
+    objective, method = arguments.pop("objective", section_6()), arguments.pop("method", SAM(eta=0.2, rho=1.0))
     with pytest.raises(ValueError, match=name) as caught:
-        trajectory(section_6(), SAM(eta=0.2, rho=1.0), **arguments)
+        trajectory(objective, method, **arguments)
     assert "\n" not in str(caught.value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, to_device
+from array_api_compat import array_namespace, is_array_api_obj, to_device
 
 
 def as_numpy(array: Any, dtype: Any = np.float64) -> np.ndarray:
@@ -25,6 +25,10 @@ def as_numpy(array: Any, dtype: Any = np.float64) -> np.ndarray:
     """
     if isinstance(array, np.ndarray):
         return np.asarray(array, dtype=dtype)
+    if not is_array_api_obj(array):
+        raise TypeError(
+            f"give an array, of NumPy, torch or another library of the standard, not {type(array).__name__}"
+        )
     # Converted after the move: not every device has float64.
     here = to_device(array, "cpu")
     xp = array_namespace(here)

@@ -11,6 +11,7 @@ class MissingExtra(ImportError):  # noqa: N818 (it names what is missing, as Imp
 
     Examples
     --------
+    >>> from ravine.extras import require
     >>> require("a_missing_library", "report")
     Traceback (most recent call last):
     ravine.extras.MissingExtra: this needs a_missing_library, of the extra 'report': pip install 'ravine[report]'

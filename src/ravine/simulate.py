@@ -144,6 +144,8 @@ class _Task:
     progress: Progress | None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.method, Method):
+            raise ValueError("method: give a rule with its numbers, such as SAM(eta=0.1, rho=0.05)")
         for name, number, least in (("steps", self.steps, 0), ("every", self.every, 1), ("seed", self.seed, 0)):
             if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
                 raise ValueError(f"{name} = {number!r}: pass an integer ≥ {least}")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import made_up
 import pytest
@@ -108,6 +109,13 @@ def test_arguments_out_of_range_are_refused():
         audit(find(["eq-3"]), samples=0)
     with pytest.raises(ValueError, match="seed"):
         audit(find(["eq-3"]), seed=-1)
+    with pytest.raises(ValueError, match="'lam'; give some of eigenvalues"):
+        audit(find(["eq-3"]), samples=8, given={"lam": (1.0, 0.5)})
+    with pytest.raises(ValueError, match="start: give 2 numbers"):
+        audit(find(["eq-3"]), samples=8, given={"eigenvalues": (1.0, 0.5), "start": (1.0, 2.0, 3.0)})
+    bare: Any = "eq-3"
+    with pytest.raises(ValueError, match=r"\['eq-3'\]"):
+        find(bare)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,11 @@ def call(**changed: Any) -> Forecast:
     ("changed", "cure"),
     [
         ({"method": SGD(eta=0.1, sigma=1.0)}, "GD, SAM or USAM"),
+        ({"method": SAM}, "SAM needs its numbers"),
         ({"steps": 0}, "steps ≥ 1"),
+        ({"steps": 1.5}, "steps"),
+        ({"products": True}, "products"),
+        ({"pairs": 3}, "1 or 2"),
         ({"products": 5}, "products ≥ 6"),
         ({"tol": 0.0}, "tol"),
         ({"start": None}, "20 numbers"),
@@ -149,10 +153,10 @@ def test_the_sharpness_gradient_is_measured_again_ahead(products: int) -> None:
     loss = expression("w1**2/(1+w2**2/2) + w3**2/4 + w4**2/8")
     start, method, steps = [1e-3, 1.0, 1e-3, 1e-3], SAM(eta=0.3, rho=0.05), 500
     run = trajectory(loss, method, start=start, steps=steps)["w"].values[0]
-    top = 2 / (1 + run[:, 1] ** 2 / 2)
+    curve = 2 / (1 + run[:, 1] ** 2 / 2)
     seen = forecast(loss, method, start=start, steps=steps, products=products, check=False)
-    assert top[steps] - top[0] < -0.15
-    assert float(seen.run["sharpness"][steps]) - seen.sharpness == pytest.approx(top[steps] - top[0], rel=0.02)
+    assert curve[steps] - curve[0] < -0.15
+    assert float(seen.run["sharpness"][steps]) - seen.sharpness == pytest.approx(curve[steps] - curve[0], rel=0.02)
 
 
 def test_where_another_eigenvalue_overtakes_the_horizon_ends() -> None:

@@ -40,10 +40,10 @@ def _lemma_19(law: QuadraticLaw, v: np.ndarray, descent: int, within: float) -> 
 
 @st.composite
 def runs(draw):
-    top = draw(st.sampled_from([0.3, 1.0, 4.0]))
+    sharpness = draw(st.sampled_from([0.3, 1.0, 4.0]))
     ratios = sorted(draw(st.lists(st.floats(0.6, 0.97), min_size=1, max_size=3)), reverse=True)
-    lam = top * np.array([1.0, *ratios])
-    law = quadratic(lam, draw(st.floats(0.2, 0.49)) / top, draw(st.sampled_from([0.1, 1.0, 3.0])))
+    lam = sharpness * np.array([1.0, *ratios])
+    law = quadratic(lam, draw(st.floats(0.2, 0.49)) / sharpness, draw(st.sampled_from([0.1, 1.0, 3.0])))
     shape = np.array(draw(st.lists(st.floats(0.05, 1.0), min_size=lam.size, max_size=lam.size)))
     v = shape / np.linalg.norm(shape) * law.b * draw(st.sampled_from([0.5, 1.1, 20.0]))
     return law, v / lam

@@ -77,10 +77,10 @@ def test_the_printed_law_fails_where_the_sheet_says() -> None:
 
 
 @given(st.floats(0.1, 5.0), st.floats(0.01, 1.9), st.floats(0.0, 2.0))
-def test_the_printed_coefficient_is_the_shorter_one(top: float, share: float, rho: float) -> None:
-    eta = share / top
-    printed = eta * rho**2 / 2 * (1 + eta * top / (2 - eta * top)) ** 2
-    assert drift.flat_coefficient(sharpness=top, eta=eta, rho=rho) == pytest.approx(printed, rel=1e-10)
+def test_the_printed_coefficient_is_the_shorter_one(sharpness: float, share: float, rho: float) -> None:
+    eta = share / sharpness
+    printed = eta * rho**2 / 2 * (1 + eta * sharpness / (2 - eta * sharpness)) ** 2
+    assert drift.flat_coefficient(sharpness=sharpness, eta=eta, rho=rho) == pytest.approx(printed, rel=1e-10)
 
 
 @given(

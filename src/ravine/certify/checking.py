@@ -25,6 +25,7 @@ class Invalid(Exception):  # noqa: N818 (it is the verdict of a check)
 
     Examples
     --------
+    >>> from ravine.certify import Invalid
     >>> print(Invalid(7, "the side does not alternate"))
     step 7: the side does not alternate
     """
@@ -74,7 +75,7 @@ class _Setting:
     axis: int
 
     @property
-    def top(self) -> Any:
+    def sharpness(self) -> Any:
         return self.eigenvalues[self.axis]
 
     @property
@@ -83,15 +84,15 @@ class _Setting:
 
     @property
     def half_width(self) -> Any:
-        return self.eta * self.rho * self.top / (2 - self.eta * self.top)
+        return self.eta * self.rho * self.sharpness / (2 - self.eta * self.sharpness)
 
 
 def _verify_quadratic(arb: Any, data: dict[str, Any]) -> None:
     lam = [arb(x) for x in data["eigenvalues"]]
     at = _Setting(lam, arb(data["eta"]), arb(data["rho"]), max(range(len(lam)), key=lambda i: float(lam[i])))
     start, eps, end = [arb(x) for x in data["start"]], arb(data["within"]), data["contraction"]
-    good = all(0 < x < at.top for x in at.others) and 0 < at.eta * at.top < 2 and at.rho > 0 and eps > 0 and at.others
-    if not good or len(start) != len(lam):
+    ordered = bool(at.others) and all(0 < x < at.sharpness for x in at.others)
+    if not (ordered and 0 < at.eta * at.sharpness < 2 and at.rho > 0 and eps > 0) or len(start) != len(lam):
         raise Invalid("hypotheses", "0 < λⱼ < λ₁, 0 < ηλ₁ < 2, ρ > 0 and ε > 0 are needed")
     if not (len(data["norms"]) == end and len(data["radii"]) == end + 1 and 0 <= data["arrival"] <= end):
         raise Invalid("hypotheses", "as many norms as steps and one radius more are needed")
@@ -106,7 +107,7 @@ def _verify_quadratic(arb: Any, data: dict[str, Any]) -> None:
 
 def _verify_path(arb: Any, data: dict[str, Any], at: _Setting, w: list[Any]) -> Any:
     """Each enclosure holds the next iterate, and from the arrival on the cycle is near; the last distance from it."""
-    lam, eta, rho, top, end = at.eigenvalues, at.eta, at.rho, at.top, data["contraction"]
+    lam, eta, rho, lam_1, end = at.eigenvalues, at.eta, at.rho, at.sharpness, data["contraction"]
     lowest, eps = min(at.others, key=float), arb(data["within"])
     side, distance = False, arb(0)
     for t in range(end + 1):
@@ -122,11 +123,11 @@ def _verify_path(arb: Any, data: dict[str, Any], at: _Setting, w: list[Any]) -> 
         if t == end:
             break
         size, near = _length(arb, [x * y for x, y in zip(lam, w, strict=True)]), arb(data["norms"][t])
-        least = size - top * radius
+        least = size - lam_1 * radius
         if not (least > 0 and near > 0):
             raise Invalid(t, "the gradient is not kept from 0")
-        steepest = (1 - eta * lowest).max(eta * rho * top**2 / least - 1 + eta * top)
-        if not arb(data["radii"][t + 1]) >= steepest * radius + eta * rho * top * abs(size / near - 1):
+        steepest = (1 - eta * lowest).max(eta * rho * lam_1**2 / least - 1 + eta * lam_1)
+        if not arb(data["radii"][t + 1]) >= steepest * radius + eta * rho * lam_1 * abs(size / near - 1):
             raise Invalid(t, "the enclosure does not hold the next iterate")
         w = [x * (1 - eta * y * (1 + rho * y / near)) for x, y in zip(w, lam, strict=True)]
     return distance
@@ -134,12 +135,12 @@ def _verify_path(arb: Any, data: dict[str, Any], at: _Setting, w: list[Any]) -> 
 
 def _contracts(at: _Setting, away: Any, claimed: Any) -> bool:
     """Whether each step shrinks the distance from the cycle, up to `away`, by the factor `claimed` < 1 at least."""
-    eta, top = at.eta, at.top
-    reach = at.half_width * top - top * away
-    factor = abs(1 - eta * top)
+    eta, lam_1 = at.eta, at.sharpness
+    reach = at.half_width * lam_1 - lam_1 * away
+    factor = abs(1 - eta * lam_1)
     for x in at.others:
-        factor = factor.max(abs(1 - eta * x - (2 - eta * top) * (x / top) ** 2))
-    turn = eta * at.rho * top**2 * away * (top + max(at.others, key=float)) / (at.half_width * top * reach)
+        factor = factor.max(abs(1 - eta * x - (2 - eta * lam_1) * (x / lam_1) ** 2))
+    turn = eta * at.rho * lam_1**2 * away * (lam_1 + max(at.others, key=float)) / (at.half_width * lam_1 * reach)
     return bool(reach > 0 and factor + turn <= claimed < 1)
 
 

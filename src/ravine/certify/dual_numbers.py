@@ -10,6 +10,7 @@ class Dual:
 
     Examples
     --------
+    >>> from ravine.certify.dual_numbers import Dual
     >>> x, y = Dual(3.0, 1, 0), Dual(2.0, 0, 1)
     >>> (x * y).value, (x * y).slope
     (6.0, (2.0, 3.0))

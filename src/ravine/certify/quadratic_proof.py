@@ -77,7 +77,7 @@ def prove(
     MissingExtra
         If python-flint is not installed.
     """
-    given = _given(eigenvalues, eta, rho, start, within)
+    given = _parameters(eigenvalues, eta, rho, start, within)
     bits, reason = LEAST_BITS, ""
     while bits <= most_bits:
         with precision(bits) as flint:
@@ -91,7 +91,7 @@ def prove(
     raise CouldNotDecide(f"could not decide with at most {most_bits} bits and {most_steps} steps: {reason}")
 
 
-def _given(eigenvalues: Any, eta: Any, rho: Any, start: Any, within: Any) -> dict[str, Any]:
+def _parameters(eigenvalues: Any, eta: Any, rho: Any, start: Any, within: Any) -> dict[str, Any]:
     given = {
         "eigenvalues": [decimal("eigenvalues", x) for x in eigenvalues],
         "eta": decimal("eta", eta),
@@ -125,24 +125,24 @@ def _attempt(
     """A certificate at this precision, or why there is none."""
     lam, eta, rho = [arb(x) for x in given["eigenvalues"]], arb(given["eta"]), arb(given["rho"])
     order = sorted(range(len(lam)), key=lambda i: float(given["eigenvalues"][i]))
-    axis, (second, top) = order[-1], (lam[order[-2]], lam[order[-1]])
-    eps, b, h = arb(given["within"]), eta * rho * top**2, eta * top
+    axis, (second, lam_1) = order[-1], (lam[order[-2]], lam[order[-1]])
+    eps, b, h = arb(given["within"]), eta * rho * lam_1**2, eta * lam_1
     beta = b / (2 - h)
     keep, pull = [1 - eta * x for x in lam], [eta * rho * x**2 for x in lam]
-    rate = _rate(arb, lam, axis, eta)
+    rate = _rate(lam, axis, eta)
     slowest = keep[order[0]]
-    amplitude, digits = beta / top, int(bits * 0.301)
+    amplitude, digits = beta / lam_1, int(bits * 0.301)
 
     v = [x * arb(w) for x, w in zip(lam, given["start"], strict=True)]
     radius, norms, radii = arb(0), [], ["0"]
     arrival, side = -1, None
     for t in range(most_steps + 1):
         size = _length(arb, v)
-        if not size > top * radius:
+        if not size > lam_1 * radius:
             return _Undecided(f"step {t}: ‖v‖ is not kept from 0", precision_helps=True)
         # ‖v − β₁e₁‖ ≤ λ₁‖w − p‖: far from the cycle the sum over w is not worth its time.
         away, distance = "", None
-        if not abs(size - beta) > top * (eps + radius):
+        if not abs(size - beta) > lam_1 * (eps + radius):
             off = [x / y for x, y in zip(v, lam, strict=True)]
             off[axis] = abs(off[axis]) - amplitude
             away = upward(_length(arb, off) + radius)
@@ -152,8 +152,8 @@ def _attempt(
             if arrival < 0 or turned == side:
                 arrival = t
             side = turned
-            factor = rate + b * distance * (top + second) / (beta * (beta - top * distance))
-            if beta > top * distance and factor < 1:
+            factor = rate + b * distance * (lam_1 + second) / (beta * (beta - lam_1 * distance))
+            if beta > lam_1 * distance and factor < 1:
                 return _sealed(
                     given, {"norms": norms, "radii": radii}, bits=bits, arrival=arrival,
                     contraction=t, distance=away, factor=upward(factor),
@@ -165,8 +165,8 @@ def _attempt(
         near = size.mid().str(digits, radius=False)
         norms.append(near)
         guess = arb(near)
-        grow = slowest.max(b / (size - top * radius) - 1 + h)
-        radii.append(upward(grow * radius + eta * rho * top * abs(size / guess - 1)))
+        grow = slowest.max(b / (size - lam_1 * radius) - 1 + h)
+        radii.append(upward(grow * radius + eta * rho * lam_1 * abs(size / guess - 1)))
         radius = arb(radii[-1])
         inverse = 1 / guess
         v = [(k - p * inverse) * x for k, p, x in zip(keep, pull, v, strict=True)]
@@ -180,13 +180,13 @@ def _length(arb: Any, values: list[Any]) -> Any:
     return total.sqrt()
 
 
-def _rate(arb: Any, lam: list[Any], axis: int, eta: Any) -> Any:
+def _rate(lam: list[Any], axis: int, eta: Any) -> Any:
     """The exact local rate, max{|1−ηλ₁|, |1 − ηλⱼ − (λⱼ/λ₁)²(2−ηλ₁)|}."""
-    top = lam[axis]
-    rate = abs(1 - eta * top)
+    lam_1 = lam[axis]
+    rate = abs(1 - eta * lam_1)
     for j, x in enumerate(lam):
         if j != axis:
-            rate = rate.max(abs(1 - eta * x - (x / top) ** 2 * (2 - eta * top)))
+            rate = rate.max(abs(1 - eta * x - (x / lam_1) ** 2 * (2 - eta * lam_1)))
     return rate
 
 

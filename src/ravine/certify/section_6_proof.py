@@ -54,7 +54,7 @@ def prove_section_6(eta: float | str = "0.2", rho: float | str = "1") -> Certifi
             arb = flint.arb
             centre = _newton(arb, [arb(repr(float(x))) for x in guess], arb(eta), arb(rho), bits)
             for power in range(2, 25):
-                found = _box(arb, centre, arb(10) ** -power, arb(eta), arb(rho))
+                found = _proved_box(arb, centre, arb(10) ** -power, arb(eta), arb(rho))
                 if found is None:
                     continue
                 proof = _sealed(eta, rho, found, f"1e-{power}", bits)
@@ -68,17 +68,17 @@ def prove_section_6(eta: float | str = "0.2", rho: float | str = "1") -> Certifi
     raise CouldNotDecide(f"no box about ({guess[0]:.6g}, {guess[1]:.6g}) passes the test at up to {MOST_BITS} bits")
 
 
-def _step(arb: Any, w: list[Any], eta: Any, rho: Any) -> tuple[list[Any], Matrix]:
+def _step(w: list[Any], eta: Any, rho: Any) -> tuple[list[Any], Matrix]:
     """F and F' on a box: F' = I − η∇²ℓ(w_u)(I + ρ(I − nnᵀ)∇²ℓ(w)/‖∇ℓ‖), n = ∇ℓ/‖∇ℓ‖."""
     g, hessian = _derivatives(w)
     # Products, not powers: python-flint takes x**2 through a logarithm, which a ball that holds 0 has not.
     size = (g[0] * g[0] + g[1] * g[1]).sqrt()
     n = [x / size for x in g]
     project = [[1 - n[0] * n[0], -n[0] * n[1]], [-n[0] * n[1], 1 - n[1] * n[1]]]
-    turn = _times(project, hessian)
+    turn = _product(project, hessian)
     climb = [[(1 if i == j else 0) + rho * turn[i][j] / size for j in range(2)] for i in range(2)]
     up, upper = _derivatives([x + rho * y for x, y in zip(w, n, strict=True)])
-    product = _times(upper, climb)
+    product = _product(upper, climb)
     moved = [x - eta * y for x, y in zip(w, up, strict=True)]
     return moved, [[(1 if i == j else 0) - eta * product[i][j] for j in range(2)] for i in range(2)]
 
@@ -91,13 +91,13 @@ def _derivatives(w: list[Any]) -> tuple[list[Any], Matrix]:
     return [2 * share, w[1] * (1 - share * share)], [[2 / a, cross], [cross, last]]
 
 
-def _twice(arb: Any, w: list[Any], eta: Any, rho: Any) -> tuple[list[Any], Matrix]:
-    middle, first = _step(arb, w, eta, rho)
-    end, second = _step(arb, middle, eta, rho)
-    return end, _times(second, first)
+def _two_steps(w: list[Any], eta: Any, rho: Any) -> tuple[list[Any], Matrix]:
+    middle, first = _step(w, eta, rho)
+    end, second = _step(middle, eta, rho)
+    return end, _product(second, first)
 
 
-def _times(a: Matrix, b: Matrix) -> Matrix:
+def _product(a: Matrix, b: Matrix) -> Matrix:
     return [[a[i][0] * b[0][j] + a[i][1] * b[1][j] for j in range(2)] for i in range(2)]
 
 
@@ -110,7 +110,7 @@ def _preconditioner(jacobian: Matrix) -> Matrix:
 
 def _newton(arb: Any, w: list[Any], eta: Any, rho: Any, bits: int) -> list[Any]:
     for _ in range(bits.bit_length()):
-        end, jacobian = _twice(arb, w, eta, rho)
+        end, jacobian = _two_steps(w, eta, rho)
         y = _preconditioner(jacobian)
         gap = [end[0] - w[0], end[1] - w[1]]
         moved = [(w[i] - y[i][0] * gap[0] - y[i][1] * gap[1]).mid() for i in range(2)]
@@ -120,15 +120,15 @@ def _newton(arb: Any, w: list[Any], eta: Any, rho: Any, bits: int) -> list[Any]:
     return w
 
 
-def _box(arb: Any, centre: list[Any], radius: Any, eta: Any, rho: Any) -> _Box | None:
+def _proved_box(arb: Any, centre: list[Any], radius: Any, eta: Any, rho: Any) -> _Box | None:
     """What is proved on the box of this radius, or None where the test fails or stability is open."""
     wide = [arb(x, radius) for x in centre]
-    end, _ = _twice(arb, centre, eta, rho)
-    middle, _ = _step(arb, wide, eta, rho)
-    _, jacobian = _twice(arb, wide, eta, rho)
-    y = _preconditioner(_twice(arb, centre, eta, rho)[1])
+    end, _ = _two_steps(centre, eta, rho)
+    middle, _ = _step(wide, eta, rho)
+    _, jacobian = _two_steps(wide, eta, rho)
+    y = _preconditioner(_two_steps(centre, eta, rho)[1])
     less = [[jacobian[i][j] - (1 if i == j else 0) for j in range(2)] for i in range(2)]
-    product = _times(y, less)
+    product = _product(y, less)
     rest = [[(1 if i == j else 0) - product[i][j] for j in range(2)] for i in range(2)]
     spread = arb(0, radius)
     gap = [end[i] - centre[i] for i in range(2)]

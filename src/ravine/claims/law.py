@@ -23,6 +23,7 @@ class Law:
 
     Examples
     --------
+    >>> from ravine.claims.law import Law
     >>> from ravine.claims.numbers import Floats
     >>> law = Law({"eigenvalues": (1.0, 0.5), "eta": 0.2, "rho": 1.0}, Floats())
     >>> law

@@ -41,7 +41,7 @@ _IN_ORDER = (
 )  # fmt: skip
 
 
-def _by_key(statements: Iterable[Statement]) -> Mapping[str, Statement]:
+def _index(statements: Iterable[Statement]) -> Mapping[str, Statement]:
     known: dict[str, Statement] = {}
     for statement in statements:
         if statement.key in known:
@@ -50,7 +50,7 @@ def _by_key(statements: Iterable[Statement]) -> Mapping[str, Statement]:
     return MappingProxyType(known)
 
 
-LEDGER: Mapping[str, Statement] = _by_key(statement for module in _IN_ORDER for statement in module.STATEMENTS)
+LEDGER: Mapping[str, Statement] = _index(statement for module in _IN_ORDER for statement in module.STATEMENTS)
 
 
 def find(names: list[str] | tuple[str, ...]) -> list[Statement]:
@@ -61,13 +61,16 @@ def find(names: list[str] | tuple[str, ...]) -> list[Statement]:
     Raises
     ------
     ValueError
-        For a name that names none; it lists the known ones.
+        For a name that names none; it lists the known ones. For a bare string.
 
     Examples
     --------
+    >>> from ravine.claims import find
     >>> [statement.title for statement in find(["theorem-1"])]
     ['Theorem 1', 'Theorem 3 implies Theorem 1']
     """
+    if isinstance(names, str):
+        raise ValueError(f"names: give a list, such as [{names!r}]")
     if not names:
         return list(LEDGER.values())
     found: set[str] = set()

@@ -67,12 +67,12 @@ def shown(instance: Mapping[str, Any] | None) -> str:
         "lam2": "λ₂",
     }
     letters |= {"tau": "τ", "alpha": "α", "beta": "β", "kappa": "κ", "step": "ηλ_d", "ratio": "R/(ηρλ₁)", "w": "w₀"}
-    return ", ".join(f"{letters.get(name, name)} = {_value(value)}" for name, value in (instance or {}).items())
+    return ", ".join(f"{letters.get(name, name)} = {_as_text(value)}" for name, value in (instance or {}).items())
 
 
-def _value(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, tuple):
-        return "(" + ", ".join(_value(x) for x in value) + ")"
+        return "(" + ", ".join(_as_text(x) for x in value) + ")"
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
@@ -129,10 +129,12 @@ def markdown(outcomes: list[StatementOutcome]) -> str:
         statement = LEDGER[outcome.key]
         claim = statement.printed or statement.corrected
         assert claim is not None
-        lines.append(f"- **{statement.title}** (`{outcome.key}`): ${claim.latex}$. {_ended(evidence(outcome))}")
+        lines.append(
+            f"- **{statement.title}** (`{outcome.key}`): ${claim.latex}$. {_with_full_stop(evidence(outcome))}"
+        )
         for text in (statement.scope and f"Checked: {statement.scope}", statement.repair):
             if text:
-                lines.append(f"  {_ended(text)}")
+                lines.append(f"  {_with_full_stop(text)}")
     return "\n".join(lines) + "\n"
 
 
@@ -153,14 +155,14 @@ def _entry(statement: Statement, outcome: StatementOutcome) -> list[str]:
         f"- Counterexample: {shown(outcome.printed.instance)}; {outcome.printed.evidence}.",
     ]
     if statement.repair:
-        lines.append(f"- Repair: {_ended(statement.repair)}")
+        lines.append(f"- Repair: {_with_full_stop(statement.repair)}")
     if statement.corrected is not None and outcome.corrected is not None:
         how = outcome.corrected.evidence or f"smallest margin {number(outcome.corrected.smallest)}"
-        lines.append(f"- Holds: ${statement.corrected.latex}$: {headline(outcome.corrected)}; {_ended(how)}")
+        lines.append(f"- Holds: ${statement.corrected.latex}$: {headline(outcome.corrected)}; {_with_full_stop(how)}")
     if statement.scope:
-        lines.append(f"- Checked: {_ended(statement.scope)}")
+        lines.append(f"- Checked: {_with_full_stop(statement.scope)}")
     return [*lines, ""]
 
 
-def _ended(text: str) -> str:
+def _with_full_stop(text: str) -> str:
     return text if text.endswith(".") else f"{text}."

@@ -12,6 +12,9 @@ from typing import Any
 
 Instance = dict[str, Any]
 
+# The parameters that a user may fix.
+GIVEN = ("eigenvalues", "eta", "rho", "start", "eps")
+
 # A start so far away, and so aligned, that the descent outlasts every count from step 0.
 REMOTE: Instance = {"eigenvalues": (1.0, 0.9), "eta": 0.49, "rho": 1.0, "v": (1e60, 1e42)}
 # Misaligned at T₀ ≈ 400, when the counts of Lemma 14 and (11) have run out.
@@ -35,6 +38,7 @@ class Draw:
 
     Examples
     --------
+    >>> from ravine.claims.samplers import Draw
     >>> draw = Draw(iter([0.0, 1.0]), {"rho": 2.0})
     >>> draw.uniform("eta", 0.1, 0.4), draw.log("rho", 0.01, 100), draw
     (0.1, 2.0, Draw(2 units used; given rho))
@@ -120,7 +124,7 @@ def given_gradient(draw: Draw, at: Instance) -> tuple[float, ...] | None:
     if "start" not in draw.given:
         return None
     if len(draw.given["start"]) != len(at["eigenvalues"]):
-        raise ValueError(f"start: give {len(at['lam'])} numbers, one for each eigenvalue")
+        raise ValueError(f"start: give {len(at['eigenvalues'])} numbers, one for each eigenvalue")
     return tuple(x * w for x, w in zip(at["eigenvalues"], draw.given["start"], strict=True))
 
 

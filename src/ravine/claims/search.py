@@ -12,7 +12,7 @@ import numpy as np
 
 from ravine.claims.numbers import Floats
 from ravine.claims.refutation import Refutation, hypotheses_of, refute
-from ravine.claims.samplers import Draw, Instance
+from ravine.claims.samplers import GIVEN, Draw, Instance
 from ravine.claims.statement import Claim, Statement, Untested
 from ravine.extras import require
 from ravine.generated import cache_directory
@@ -38,9 +38,16 @@ class Search:
         The few instances of smallest margin: margin, instance, and the units that drew it (none for a seed).
     used
         How many units the sampler took last: the dimension of the search cube.
+
+    Raises
+    ------
+    ValueError
+        If `given` names what is no parameter.
     """
 
     def __init__(self, statement: Statement, claim: Claim, given: Mapping[str, Any]) -> None:
+        if unknown := sorted(given.keys() - set(GIVEN)):
+            raise ValueError(f"given: no parameter is called {unknown[0]!r}; give some of {', '.join(GIVEN)}")
         self._statement, self._claim, self.given = statement, claim, given
         self.instances = self.untested = 0
         self.outside: dict[str, float] = {}

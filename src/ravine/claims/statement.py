@@ -17,6 +17,7 @@ class Untested(Exception):  # noqa: N818 (it is an outcome, not an error)
 
     Examples
     --------
+    >>> from ravine.claims import Untested
     >>> from ravine.claims.law import Law
     >>> from ravine.claims.numbers import Floats
     >>> from ravine.claims.runs import descent
@@ -49,6 +50,7 @@ class Claim:
 
     Examples
     --------
+    >>> from ravine.claims import Claim
     >>> from ravine.claims.law import Law
     >>> from ravine.claims.numbers import Floats
     >>> claim = Claim(latex=r"\beta_1\le b", margin=lambda at, n: Law(at, n).b - Law(at, n).beta[0])

@@ -33,17 +33,19 @@ def judge(
     seed
         Of the random instances; with the statement's key it fixes the verdict.
     given
-        Parameters fixed by the user (`eigenvalues`, `eta`, `rho`, `start`, `eps`, …). Instances outside the hypotheses
-        are reported, never moved inside.
+        Parameters fixed by the user: some of `eigenvalues`, `eta`, `rho`, `start`, `eps`. Instances outside the
+        hypotheses are reported, never moved inside.
 
     Raises
     ------
+    ValueError
+        If `given` names another parameter, or `start` is of another length than the eigenvalues.
     AssertionError
         If a claim that has a proof has a counterexample too.
 
     Examples
     --------
-    >>> from ravine.claims import Claim, Statement
+    >>> from ravine.claims import Claim, Statement, judge
     >>> from ravine.claims.hypotheses import convex
     >>> from ravine.claims.law import Law
     >>> from ravine.claims.samplers import quadratic
@@ -62,13 +64,9 @@ def judge(
         if claim.proof is not None and not given:
             raise AssertionError(f"{statement.key}: a claim with a proof has the counterexample {found}")
         return Verdict(
-            status="refuted",
-            instances=search.instances,
-            untested=search.untested,
-            smallest=found.bound,
-            instance=found.instance,
-            evidence=found.evidence,
-        )
+            status="refuted", instances=search.instances, untested=search.untested,
+            smallest=found.bound, instance=found.instance, evidence=found.evidence,
+        )  # fmt: skip
     if not search.instances:
         status = "outside" if search.outside else "untested"
         return Verdict(status=status, untested=search.untested, outside=search.outside)
@@ -125,13 +123,13 @@ def audit(
     Raises
     ------
     ValueError
-        If `samples`, `jobs` or `seed` is out of range.
+        If `samples`, `jobs` or `seed` is out of range, and as `judge`.
     MissingExtra
         Without the extra `certify`.
 
     Examples
     --------
-    >>> from ravine.claims import find
+    >>> from ravine.claims import audit, find
     >>> audit(find(["lemma-13"]), samples=20)
     [StatementOutcome(lemma-13: printed proved)]
     """

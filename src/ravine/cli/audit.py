@@ -40,8 +40,8 @@ def command(
     from ravine.claims import page as printer
 
     chosen = find(statements or [])
-    given = _given(quadratic, eta, rho, start, within)
-    text = _marked(page) if page is not None else None
+    given = _given_parameters(quadratic, eta, rho, start, within)
+    text = _around_marks(page) if page is not None else None
     done: list[StatementOutcome] = []
     screen = Console(stderr=True)
     bars = Progress(
@@ -74,7 +74,7 @@ def command(
 _MARKS = ("<!-- verdicts: begin -->\n", "<!-- verdicts: end -->")
 
 
-def _marked(page: Path) -> tuple[str, str]:
+def _around_marks(page: Path) -> tuple[str, str]:
     """The page's text before and after the marks."""
     if not page.is_file():
         raise ValueError(f"{page}: name a page that has the lines {_MARKS[0].strip()} and {_MARKS[1]}")
@@ -85,7 +85,7 @@ def _marked(page: Path) -> tuple[str, str]:
     return text[: begin + len(_MARKS[0])], text[end:]
 
 
-def _given(
+def _given_parameters(
     quadratic: str | None, eta: float | None, rho: float | None, start: str | None, within: float | None
 ) -> dict[str, Any]:
     given: dict[str, Any] = {}

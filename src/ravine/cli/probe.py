@@ -24,7 +24,7 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
     eta: Annotated[float | None, typer.Option(help="Step size: compare λ_max with the edges of stability.")] = None,
     rho: Annotated[float | None, typer.Option(help="Radius of SAM, for the SAM-edge.")] = None,
     momentum: Annotated[float, typer.Option(help="Heavy-ball coefficient in [0, 1), for both edges.")] = 0.0,
-    gradient: Annotated[bool, typer.Option(help="Also ∇λ_max, its length and its check.")] = True,
+    sharpness_gradient: Annotated[bool, typer.Option(help="Also ∇λ_max, its length and its check.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     _check_step(eta, rho, momentum)
@@ -34,11 +34,11 @@ def command(  # noqa: D103 (its docstring is the command's help, without section
     from ravine.torch import load_problem
 
     probe = load_problem(problem, checkpoint)
-    record = {"problem": problem, **_look(probe, k, tol)}
+    record = {"problem": problem, **_measure(probe, k, tol)}
     if eta is not None:
         record |= _edges(record["grad_norm"], eta, rho, momentum)
-    if gradient:
-        record["sharpness_gradient"] = _gradient(probe)
+    if sharpness_gradient:
+        record["sharpness_gradient"] = _sharpness_gradient(probe)
     if as_json:
         typer.echo(json.dumps(record, allow_nan=False))
     else:
@@ -60,7 +60,7 @@ def _check_step(eta: float | None, rho: float | None, momentum: float) -> None:
         raise ValueError(f"--momentum {momentum}: give a number in [0, 1)")
 
 
-def _look(probe: Probe, k: int, tol: float) -> dict[str, Any]:
+def _measure(probe: Probe, k: int, tol: float) -> dict[str, Any]:
     pairs = probe.eigenpairs(k, tol)
     objective = probe.objective
     return {
@@ -85,7 +85,7 @@ def _edges(grad_norm: float, eta: float, rho: float | None, momentum: float) -> 
     return edges if rho is None else edges | {"sam_edge": settings.sam_edge(grad_norm)}
 
 
-def _gradient(probe: Probe) -> dict[str, float] | None:
+def _sharpness_gradient(probe: Probe) -> dict[str, float] | None:
     found = probe.sharpness_gradient()
     if found.value is None:
         return None

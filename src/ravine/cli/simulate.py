@@ -165,18 +165,18 @@ def _record(run: xr.Dataset, rules: list[Method], quadratic: str | None, point: 
         one = run.isel(run=k)
         record = {
             "method": rule.name,
-            "parameters": {name: _plain(one[name].values) for name in ("eta", "rho", "sigma", "momentum")},
+            "parameters": {name: _json_value(one[name].values) for name in ("eta", "rho", "sigma", "momentum")},
             "seed": int(one["seed"]),
             "status": schema.Status(int(one["status"])).name.lower(),
             "status_step": int(one["status_step"]),
             "underflow_step": one["underflow_step"].values.tolist(),
-            **{name: _plain(one[name].values) for name in ("w", "loss", "grad_norm")},
+            **{name: _json_value(one[name].values) for name in ("w", "loss", "grad_norm")},
         }
         law = _law(rule, quadratic)
         if law is not None:
             record["law"] = {
-                "limit": _plain(law.limit(point)),
-                **{name: _plain(getattr(law, name)) for name in ("cycle", "amplitude", "rate", "beta")},
+                "limit": _json_value(law.limit(point)),
+                **{name: _json_value(getattr(law, name)) for name in ("cycle", "amplitude", "rate", "beta")},
                 "b": law.b,
                 "tie": law.tie,
                 "bounces": law.bounces,
@@ -186,12 +186,12 @@ def _record(run: xr.Dataset, rules: list[Method], quadratic: str | None, point: 
     return {"objective": run.attrs["objective"], "step": run["step"].values.tolist(), "runs": records}
 
 
-def _plain(values: Any) -> Any:
+def _json_value(values: Any) -> Any:
     """Numbers for JSON, which has no NaN and no infinity: those become null."""
     if isinstance(values, list):
-        return [_plain(value) for value in values]
+        return [_json_value(value) for value in values]
     if hasattr(values, "tolist"):
-        return _plain(values.tolist())
+        return _json_value(values.tolist())
     return values if math.isfinite(values) else None
 
 
@@ -200,7 +200,7 @@ def _print(run: xr.Dataset, rules: list[Method], quadratic: str | None, point: t
 
     typer.echo(run.attrs["objective"])
     for k, (rule, status) in enumerate(zip(rules, schema.statuses(run), strict=True)):
-        one = run.isel(run=k, step=_last_known(run, k))
+        one = run.isel(run=k, step=_last_recorded(run, k))
         typer.echo(
             f"{rule.name:>5}: {status}; step {int(one['step'])}: w = {_listed(one['w'].values)}, "
             f"loss {float(one['loss']):.6g}, ‖∇ℓ‖ {float(one['grad_norm']):.6g}"
@@ -226,6 +226,6 @@ def _listed(values: Any) -> str:
     return f"({shown}{', …' if len(values) > 6 else ''})"
 
 
-def _last_known(run: xr.Dataset, k: int) -> int:
+def _last_recorded(run: xr.Dataset, k: int) -> int:
     known = run["loss"].isel(run=k).notnull().values.nonzero()[0]
     return int(known[-1]) if known.size else 0

@@ -33,6 +33,7 @@ class Check:
 
     Examples
     --------
+    >>> from ravine.experiments import Check
     >>> Check("figure-1", "half-width of the bounce", 0.5, 0.5001, 0.001, run="SAM from (2, 2)").holds
     True
     """

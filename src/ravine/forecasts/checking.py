@@ -44,14 +44,14 @@ def horizon(
     predicted is carried along: at the next test the predicted point is moved by what it makes in the meantime, and
     real steps start there.
     """
-    test = _Test(objective, method, measured, z, velocity, tol)
-    first, whole = _followed(measured.reduced, method, z, steps)
+    test = _Comparison(objective, method, measured, z, velocity, tol)
+    first, whole = _steps_followed(measured.reduced, method, z, steps)
     nowhere = array_namespace(measured.point).zeros_like(measured.point)
     agreed, motion = test.steps(0, nowhere, first)
     unseen = not whole and test.records[0][-1] > _UNSEEN * tol
     if agreed < min(first, steps) or unseen:
         return agreed, table(test.records), test.gradients
-    last, bad = _Good(min(first, steps), 0, motion, nowhere), None
+    last, bad = _Agreement(min(first, steps), 0, motion, nowhere), None
     for t in sorted({*(2**k for k in range(3, steps.bit_length()) if first <= 2**k <= steps), steps}):
         there = test.at(t, last)
         if there is None:
@@ -66,7 +66,7 @@ def horizon(
 
 
 @dataclass(frozen=True)
-class _Good:
+class _Agreement:
     """The last step where real steps agreed.
 
     The point there is the prediction for `origin` moved by `moved`; `motion` is what a real step there adds to a
@@ -80,7 +80,7 @@ class _Good:
 
 
 @dataclass
-class _Test:
+class _Comparison:
     """Real steps beside predicted ones, and what they cost."""
 
     objective: Objective
@@ -95,20 +95,20 @@ class _Test:
     def __post_init__(self) -> None:
         self._values, self._columns = np.linalg.eigh(self.measured.reduced.hessian)
 
-    def at(self, t: int, last: _Good) -> _Good | None:
+    def at(self, t: int, last: _Agreement) -> _Agreement | None:
         """Real steps from the prediction for step t, moved by what `last` says; None if they do not agree."""
         if not np.isfinite(self.z[t : t + _SETTLE + _LOOK + 1]).all():
             return None
         norm = float(np.linalg.norm(self.measured.reduced.grad(self.z[last.origin])))
-        moved = last.moved + self._carried(last.motion, t - last.origin, norm)
+        moved = last.moved + self._accumulated(last.motion, t - last.origin, norm)
         agreed, motion = self.steps(t, moved, _SETTLE + _LOOK)
-        return _Good(t, t, motion, moved) if agreed == _SETTLE + _LOOK else None
+        return _Agreement(t, t, motion, moved) if agreed == _SETTLE + _LOOK else None
 
     def steps(self, t: int, moved: Any, count: int) -> tuple[int, Any]:
         """How many of `count` real steps from predicted step t agree, and the motion a step that was not predicted."""
         lift = self.measured.lift
         ends, worst, agreed = [], (t, 0.0, 0.0, 0.0), 0
-        for k, (w, norm) in enumerate(self._real(t, moved, count)):
+        for k, (w, norm) in enumerate(self._real_steps(t, moved, count)):
             predicted = float(np.linalg.norm(self.measured.reduced.grad(self.z[t + k])))
             error = abs(norm - predicted) / max(norm, 1e-300) if np.isfinite(norm + predicted) else np.inf
             if (k >= _SETTLE or t == 0) and error >= worst[-1]:
@@ -123,7 +123,7 @@ class _Test:
             return agreed, moved
         return agreed, ((ends[-1][0] - ends[0][0]) - lift(ends[-1][1] - ends[0][1])) / _LOOK
 
-    def _real(self, t: int, moved: Any, count: int) -> Iterator[tuple[Any, float]]:
+    def _real_steps(self, t: int, moved: Any, count: int) -> Iterator[tuple[Any, float]]:
         """Iterates of real steps and their ‖∇ℓ‖, from the prediction for step t moved by `moved`."""
         w, b = self.measured.point + self.measured.lift(self.z[t]) + moved, self.measured.lift(self.velocity[t])
         ascends = isinstance(self.method, SAM | USAM) and self.method.rho != 0
@@ -135,7 +135,7 @@ class _Test:
                 w, b = self.method.step(self.objective.grad, w, here, b)
                 self.gradients += int(ascends)
 
-    def _carried(self, motion: Any, length: int, norm: float) -> Any:
+    def _accumulated(self, motion: Any, length: int, norm: float) -> Any:
         """What `motion` a step makes in so many: it adds up where the loss is flat, settles where it is curved."""
         lift, values, eta = self.measured.lift, self._values, self.method.eta
         inside = self._columns.T @ self.measured.drop(motion)
@@ -146,7 +146,7 @@ class _Test:
         return length * (motion - lift(self._columns @ inside)) + lift(self._columns @ (total * inside))
 
 
-def _followed(reduced: Reduced, method: Method, z: np.ndarray, steps: int) -> tuple[int, bool]:
+def _steps_followed(reduced: Reduced, method: Method, z: np.ndarray, steps: int) -> tuple[int, bool]:
     """How many of the first steps are followed one by one, and whether the way to the bounce is among them.
 
     SAM's until it bounces: what turns ∇ℓ to e₁ grows from little, with momentum also by swings, and small errors of its

@@ -27,7 +27,7 @@ _FOUND = 0.05
 # The products left are shared by ∇λ₁, ∇λ₂ and the coupling of the two.
 _SHARES = (2 / 3, 1 / 6, 1 / 6)
 # The bend is measured where λ₁ has changed by no more than this, relative; a part of the products finds e₁ there.
-_CHANGE, _AGAIN = 0.1, 0.1
+_CHANGE, _SHARE_AHEAD = 0.1, 0.1
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,12 +85,12 @@ def measure(
     if norm == 0:
         raise ValueError("start: the gradient is zero there; nothing will move")
     # The last of the products are for the bend.
-    capacity = products - _again(products) if third else products
+    capacity = products - _products_ahead(products) if third else products
     krylov = Krylov(apply, g / norm, capacity, np.random.default_rng(0), objective.precision_at(point))
     least, most = (int(_LEAST * products), int(_MOST * products)) if third else (products, products)
     while krylov.size < min(most, krylov.capacity) and not krylov.exhausted:
         krylov.step()
-        if least <= krylov.size < most and _resolved(krylov, pairs):
+        if least <= krylov.size < most and _is_resolved(krylov, pairs):
             break
     values, columns, residuals = krylov.ritz()
     own = krylov.size
@@ -100,11 +100,11 @@ def measure(
     eigenvalues, e = values[leading], columns[:, leading].T
     p, kappa, gradients = np.zeros((count, count, 0)), np.zeros((count, count, count)), 1
     if third is not None:
-        thirds, tops = _thirds(third, point, krylov.vectors(e.T))
+        thirds, units = _third_derivatives(third, point, krylov.vectors(e.T))
         gradients += THIRD * count * (count + 1) // 2
         flat = thirds.reshape(count * count, -1)
-        kappa = as_numpy(flat @ tops.T).reshape(count, count, count)
-        across = flat - (flat @ tops.T) @ tops
+        kappa = as_numpy(flat @ units.T).reshape(count, count, count)
+        across = flat - (flat @ units.T) @ units
         left, shared = krylov.capacity - own, 0.0
         for share, index in zip((1.0,) if count == 1 else _SHARES, (0, 3, 1), strict=False):
             shared += share
@@ -133,7 +133,7 @@ def bend(
     """`seen` with the bend, from one third derivative at a point that it predicts; as it is where it predicts none."""
     reduced = seen.reduced
     z, _ = reduced.run(method, steps + 1)
-    d = _place(reduced, (z[:-1] + z[1:]) / 2)
+    d = _last_centre(reduced, (z[:-1] + z[1:]) / 2)
     if not d.any() or not reduced.p.any():
         return seen
     there = seen.point + seen.lift(d)
@@ -141,7 +141,7 @@ def bend(
         return seen
     expected, turned = reduced.slope(d)
     e = seen.lift(turned @ reduced.e)
-    spent = _again(products)
+    spent = _products_ahead(products)
     if spent:
         precision = objective.precision_at(seen.point)
         krylov = Krylov(hessian_operator(objective, there)[0], e, spent, np.random.default_rng(0), precision)
@@ -160,16 +160,16 @@ def bend(
     )
 
 
-def _again(products: int) -> int:
-    return int(_AGAIN * products)
+def _products_ahead(products: int) -> int:
+    return int(_SHARE_AHEAD * products)
 
 
-def _resolved(krylov: Krylov, pairs: int) -> bool:
+def _is_resolved(krylov: Krylov, pairs: int) -> bool:
     values, _, residuals = krylov.ritz()
     return bool(krylov.size > pairs and residuals[-pairs:].max() <= _RESOLVED * abs(values[-1]))
 
 
-def _place(reduced: Reduced, centres: np.ndarray) -> np.ndarray:
+def _last_centre(reduced: Reduced, centres: np.ndarray) -> np.ndarray:
     """The last of the centres, off the leading directions, before λ₁ has changed by more than `_CHANGE`."""
     last = np.zeros(reduced.g.size)
     for z in centres:
@@ -180,7 +180,7 @@ def _place(reduced: Reduced, centres: np.ndarray) -> np.ndarray:
     return last
 
 
-def _thirds(third: Callable[[Any, Any], Any], point: Any, vectors: Any) -> tuple[Any, Any]:
+def _third_derivatives(third: Callable[[Any, Any], Any], point: Any, vectors: Any) -> tuple[Any, Any]:
     """D³ℓ(eᵢ, eⱼ, ·), shape (k, k, d), for k = 1 or 2, by polarization; and the eᵢ, of norm 1."""
     xp = array_namespace(vectors)
     e = vectors / xp.linalg.vector_norm(vectors, axis=1, keepdims=True)

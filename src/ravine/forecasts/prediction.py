@@ -149,17 +149,28 @@ def forecast(
     ValueError
         If the method is another, a number is out of range, or ∇ℓ(w) = 0.
     """
-    _refuse(method, steps, products, tol, least=6 if drift else 2)
+    _check_method(method)
+    _check_numbers(steps, products, pairs, tol, least=6 if drift else 2)
     third = (sharpness_gradient or objective.third) if drift else None
     seen = measure(objective, beginning(objective, start), products, third, pairs)
     if third is not None:
         seen = bend(seen, objective, method, steps=steps, products=products, third=third)
-    return _run(objective, method, seen, steps=steps, tol=tol, check=check)
+    return _run_and_test(objective, method, seen, steps=steps, tol=tol, check=check)
 
 
-def _refuse(method: Method, steps: int, products: int, tol: float, *, least: int) -> None:
+def _check_method(method: Method) -> None:
+    if isinstance(method, type):
+        raise ValueError(f"method: {method.__name__} needs its numbers, such as SAM(eta=0.1, rho=0.05)")
     if type(method) not in _RULES:
         raise ValueError(f"method: {type(method).__name__} cannot be predicted; use GD, SAM or USAM")
+
+
+def _check_numbers(steps: int, products: int, pairs: int, tol: float, *, least: int) -> None:
+    for name, number in (("steps", steps), ("products", products)):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise ValueError(f"{name} = {number!r}: give an integer")
+    if pairs not in (1, 2):
+        raise ValueError(f"pairs = {pairs!r}: give 1 or 2")
     if steps < 1 or products < least or not 0 < tol < 1:
         raise ValueError(
             f"steps = {steps}, products = {products}, tol = {tol}: give steps ≥ 1, products ≥ {least}, and "
@@ -167,13 +178,15 @@ def _refuse(method: Method, steps: int, products: int, tol: float, *, least: int
         )
 
 
-def _run(objective: Objective, method: Method, seen: Measured, *, steps: int, tol: float, check: bool) -> Forecast:
+def _run_and_test(
+    objective: Objective, method: Method, seen: Measured, *, steps: int, tol: float, check: bool
+) -> Forecast:
     """The small loss run, read off and tested."""
     reduced = seen.reduced
     z, velocity = reduced.run(method, steps + FIRST)
     loss = float(objective.value(seen.point))
     run = _dataset(reduced, z[: steps + 2], loss, steps)
-    overtaken = _overtaken(reduced, method, z[: steps + 2])
+    overtaken = _overtaken_step(reduced, method, z[: steps + 2])
     valid, checks, spent = 0, table([]), 0
     if check:
         last = steps if overtaken is None else overtaken
@@ -184,8 +197,8 @@ def _run(objective: Objective, method: Method, seen: Measured, *, steps: int, to
         checks=checks,
         tol=tol,
         overtaken=overtaken,
-        arrival=_arrival(run, method),
-        floor=_floor(seen, method, loss),
+        arrival=_arrival_step(run, method),
+        floor=_loss_floor(seen, method, loss),
         sharpness=float(reduced.eigenvalues[0]),
         sharpness_residual=seen.residual,
         products=seen.products,
@@ -206,7 +219,7 @@ def _dataset(reduced: Reduced, z: np.ndarray, loss: float, steps: int) -> xr.Dat
     return run.assign_coords(step=np.arange(steps + 1))
 
 
-def _floor(seen: Measured, method: Method, loss: float) -> float | None:
+def _loss_floor(seen: Measured, method: Method, loss: float) -> float | None:
     values, columns = np.linalg.eigh(seen.reduced.hessian[: seen.own, : seen.own])
     lam = float(values[-1])
     radius = method.rho if isinstance(method, SAM) else 0.0
@@ -222,7 +235,7 @@ def _floor(seen: Measured, method: Method, loss: float) -> float | None:
     return lowest + 0.5 * lam * half_width**2
 
 
-def _overtaken(reduced: Reduced, method: Method, z: np.ndarray) -> int | None:
+def _overtaken_step(reduced: Reduced, method: Method, z: np.ndarray) -> int | None:
     if not isinstance(method, SAM) or method.rho == 0:
         return None
     # The first steps are tested one by one, and are the way to the bounce.
@@ -232,7 +245,7 @@ def _overtaken(reduced: Reduced, method: Method, z: np.ndarray) -> int | None:
     return None
 
 
-def _arrival(run: xr.Dataset, method: Method) -> int | None:
+def _arrival_step(run: xr.Dataset, method: Method) -> int | None:
     if not isinstance(method, SAM) or method.rho == 0:
         return None
     lam, norms = run["sharpness"].values, run["grad_norm"].values

@@ -65,7 +65,7 @@ def advance(
     data,
     eta,
     rho,
-    normalised,
+    over_norms,
     momentum,
     first,
     steps,
@@ -79,7 +79,7 @@ def advance(
     """Advance every run `steps` steps from step `first`, recording each `every`-th iterate.
 
     Shapes: ``w, velocity, underflow_step (run, coord)``; ``noise (run, steps, coord)``, with no steps for
-    rules without it; ``eta, rho, normalised, momentum, event, event_step, vanished_step (run,)``;
+    rules without it; ``eta, rho, over_norms, momentum, event, event_step, vanished_step (run,)``;
     ``trajectory (run, record, coord)``. A run that has met its event is over and is passed by.
     """
     n = DIMENSION if DIMENSION > 0 else w.shape[1]
@@ -94,7 +94,7 @@ def advance(
         step_size = eta[run]
         radius = rho[run]
         inertia = momentum[run]
-        over_norm = normalised[run]
+        over_norm = over_norms[run]
         for i in range(n):
             position[i] = w[run, i]
         due = every - first % every

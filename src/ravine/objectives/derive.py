@@ -241,7 +241,9 @@ def _gradient(program: _Program, output: Expr, inputs: list[sympy.Symbol]) -> li
     return [adjoint.get(symbol, sympy.Integer(0)) for symbol in inputs]
 
 
-def _along(program: _Program, outputs: list[Expr], direction: dict[sympy.Symbol, sympy.Symbol]) -> list[Expr]:
+def _derivatives_along(
+    program: _Program, outputs: list[Expr], direction: dict[sympy.Symbol, sympy.Symbol]
+) -> list[Expr]:
     """Append the derivative of every line along `direction`; return that of the outputs."""
     tangent: dict[sympy.Symbol, Expr] = dict(direction)
     for symbol, operation in list(program.lines.items()):
@@ -282,9 +284,9 @@ def oracles(formula: Formula) -> str:
     # Dead lines would be differentiated too.
     program.prune(gradient)
     direction = dict(zip(inputs, ways, strict=True))
-    product = _along(program, gradient, direction)
+    product = _derivatives_along(program, gradient, direction)
     text += _function("hvp(w, u, data, out)", read_both, program, product, write)
     program.prune(product)
-    third = _along(program, product, direction)
+    third = _derivatives_along(program, product, direction)
     text += _function("third(w, u, data, out)", read_both, program, third, write)
     return text

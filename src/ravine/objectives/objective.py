@@ -152,8 +152,10 @@ def beginning(objective: Objective, start: Array | None) -> Array:
     Raises
     ------
     ValueError
-        If there is neither, or `start` is not a finite vector of length d.
+        If there is neither, `start` is not a finite vector of length d, or `objective` is no Objective.
     """
+    if not isinstance(objective, Objective):
+        raise ValueError(f"objective: give an Objective, such as expression('w1**2'), not {type(objective).__name__}")
     chosen = objective.start if start is None else start
     if chosen is None:
         raise ValueError(f"start: give {objective.dimension} numbers to start from")

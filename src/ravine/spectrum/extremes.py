@@ -10,13 +10,12 @@ from array_api_compat import array_namespace
 from ravine.objectives import Objective
 from ravine.spectrum.lanczos import Array, hessian_operator, random_start
 from ravine.spectrum.pairs import Eigenpairs
-from ravine.spectrum.restarts import MEMORY, search
+from ravine.spectrum.restarts import MEMORY, Target, search
 
 # The random part of a warm start: small enough to save products, large enough to find what the guess has lost.
 _FRESH = 1e-2
 
 End = Literal["largest", "smallest"]
-Target = Literal["vectors", "values"]
 
 
 def eigenpairs(
@@ -102,7 +101,7 @@ def extremal_eigenpairs(
     return _search(objective, w, (k, k), tol, None, target=target, products=products, memory=memory, seed=seed)
 
 
-def _warm(guess: np.ndarray, first: Array) -> Array:
+def _start_near(guess: np.ndarray, first: Array) -> Array:
     """The guess, or the sum of several, with a small random part."""
     rows = np.atleast_2d(np.asarray(guess, dtype=np.float64))
     if rows.shape[1] != first.shape[0] or not np.isfinite(rows).all() or not rows.any():
@@ -128,7 +127,7 @@ def _search(
     first = random_start(objective.dimension, seed, point)
     share = 1.0
     if guess is not None:
-        first, share = _warm(guess, first), _FRESH
+        first, share = _start_near(guess, first), _FRESH
     return search(
         apply, first, wanted, tol, share=share, target=target, products=products, memory=memory, seed=seed,
         precision=objective.precision_at(point),

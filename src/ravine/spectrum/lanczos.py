@@ -200,12 +200,12 @@ def random_start(dimension: int, seed: int, like: Array) -> Array:
     """A vector uniform on the sphere, in the library, precision and device of `like`."""
     xp = array_namespace(like)
     kind = np.float32 if like.dtype == xp.float32 else np.float64
-    draw = _drawn if dimension <= _HELD else _drawn.__wrapped__
+    draw = _random_unit_vector if dimension <= _HELD else _random_unit_vector.__wrapped__
     return xp.asarray(draw(dimension, seed, kind), dtype=like.dtype, device=like.device, copy=True)
 
 
 # The first vector of a search is asked for by who prepares the search, too, and takes as long as half a product.
 @functools.lru_cache(maxsize=1)
-def _drawn(dimension: int, seed: int, kind: type[np.floating]) -> np.ndarray:
+def _random_unit_vector(dimension: int, seed: int, kind: type[np.floating]) -> np.ndarray:
     v = np.random.default_rng([seed, dimension]).standard_normal(dimension, dtype=kind)
     return v / np.linalg.norm(v)

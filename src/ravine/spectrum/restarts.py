@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -11,7 +12,7 @@ from array_api_compat import array_namespace
 from ravine.arrays import as_numpy
 from ravine.spectrum.lanczos import Apply, Array, Krylov
 from ravine.spectrum.pairs import Eigenpairs
-from ravine.spectrum.unseen import End, Unseen, ends_of
+from ravine.spectrum.unseen import SpectrumEnd, Unseen, ends_of
 
 MEMORY = 2 * 2**30
 """Bytes that a Krylov basis may take unless the caller says otherwise."""
@@ -20,6 +21,7 @@ MEMORY = 2 * 2**30
 # the largest.
 _MARGIN = 1e-2
 
+Target = Literal["vectors", "values"]
 Enough = Callable[[np.ndarray, np.ndarray], bool]
 
 
@@ -30,7 +32,7 @@ def search(
     tol: float,
     *,
     share: float = 1.0,
-    target: str = "vectors",
+    target: Target = "vectors",
     products: int | None = None,
     memory: int = MEMORY,
     seed: int = 0,
@@ -39,8 +41,20 @@ def search(
 ) -> tuple[Eigenpairs, Eigenpairs]:
     """`wanted` pairs from the largest and from the smallest of any symmetric operator; the engine of `eigenpairs`.
 
-    `share` is the random part of the start `first`; ``enough(values, residuals)``, over the ascending Ritz pairs, may
-    stop it early.
+    Parameters
+    ----------
+    apply
+        u ↦ Hu, in the library, precision and device of `first`.
+    first, share
+        The start, not zero, shape (d,); and the random part of it, between 0 and 1.
+    wanted
+        How many pairs from the largest and from the smallest.
+    tol, target, products, memory, seed
+        As for `eigenpairs`.
+    enough
+        ``enough(values, residuals)``, over the ascending Ritz pairs, may stop it early.
+    precision
+        Relative error of the products, where it is worse than the rounding of `first`'s own precision.
 
     Raises
     ------
@@ -61,7 +75,7 @@ def search(
                 values = krylov.ritz()[0]
                 if unseen is None:
                     unseen = Unseen.of(krylov, values, share)
-                krylov.restart(_kept(values.size, wanted, capacity))
+                krylov.restart(_kept_pairs(values.size, wanted, capacity))
     except KeyboardInterrupt:
         if krylov.size == 0:
             raise
@@ -77,7 +91,7 @@ class _Goal:
 
     wanted: tuple[int, int]
     tol: float
-    target: str
+    target: Target
     limit: int
     enough: Enough | None
 
@@ -96,7 +110,7 @@ class _Goal:
         values, _, residuals = krylov.ritz()
         if krylov.size <= sum(self.wanted):
             return False
-        floor, ends = self._floor(krylov, values), self._ends(krylov, values, residuals)
+        floor, ends = self._residual_floor(krylov, values), self._both_ends(krylov, values, residuals)
         if all((end.reach(self.target) <= floor).all() for end in ends):
             return True
         return self.enough is not None and self.enough(values, residuals)
@@ -104,8 +118,8 @@ class _Goal:
     def pairs(self, krylov: Krylov, unseen: Unseen, *, interrupted: bool) -> list[Eigenpairs]:
         """What was found, at either end."""
         values, columns, residuals = krylov.ritz()
-        floor, found = self._floor(krylov, values), []
-        for end in self._ends(krylov, values, residuals):
+        floor, found = self._residual_floor(krylov, values), []
+        for end in self._both_ends(krylov, values, residuals):
             vectors = as_numpy(krylov.vectors(columns[:, end.chosen]))
             pairs = Eigenpairs(
                 values=end.values,
@@ -120,10 +134,10 @@ class _Goal:
             found.append(pairs)
         return found
 
-    def _floor(self, krylov: Krylov, values: np.ndarray) -> float:
+    def _residual_floor(self, krylov: Krylov, values: np.ndarray) -> float:
         return max(self.tol * float(np.abs(values).max()), 2 * krylov.rounding(values))
 
-    def _ends(self, krylov: Krylov, values: np.ndarray, residuals: np.ndarray) -> list[End]:
+    def _both_ends(self, krylov: Krylov, values: np.ndarray, residuals: np.ndarray) -> list[SpectrumEnd]:
         whole = krylov.size == krylov.dimension
         return ends_of(values, residuals, krylov.rounding(values), self.wanted, whole=whole)
 
@@ -140,7 +154,7 @@ def _capacity(first: Array, count: int, memory: int) -> int:
     return capacity
 
 
-def _kept(size: int, wanted: tuple[int, int], capacity: int) -> np.ndarray:
+def _kept_pairs(size: int, wanted: tuple[int, int], capacity: int) -> np.ndarray:
     """Indices of the ascending Ritz pairs that a restart keeps: the wanted ones and, of the rest, the next ones."""
     room = max(0, (capacity - sum(wanted)) // 2 - 1)
     above = wanted[0] + (room * wanted[0]) // max(1, sum(wanted))

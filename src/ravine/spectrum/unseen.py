@@ -11,7 +11,7 @@ from ravine.spectrum.lanczos import Krylov
 
 
 @dataclass(frozen=True)
-class End:
+class SpectrumEnd:
     """The wanted Ritz pairs at one end of the spectrum, from the outermost inwards."""
 
     chosen: np.ndarray
@@ -27,7 +27,7 @@ class End:
 
 def ends_of(
     values: np.ndarray, residuals: np.ndarray, rounding: float, wanted: tuple[int, int], *, whole: bool
-) -> list[End]:
+) -> list[SpectrumEnd]:
     """Both ends of the ascending Ritz pairs; `whole` if they are all that there are."""
     ends = []
     for k, sign in zip(wanted, (1, -1), strict=True):
@@ -41,7 +41,7 @@ def ends_of(
         distance = np.minimum(outer, inner)[:k]
         with np.errstate(divide="ignore", invalid="ignore"):
             bounds = np.where(distance > r[:k], r[:k] ** 2 / distance + rounding, np.inf)
-        ends.append(End(order[:k], theta[:k], r[:k], bounds, sign))
+        ends.append(SpectrumEnd(order[:k], theta[:k], r[:k], bounds, sign))
     return ends
 
 
@@ -70,7 +70,7 @@ class Unseen:
         scale = math.sqrt(2 * krylov.dimension / math.pi) * spread
         return cls(values, float(sum(krylov.log_betas)), scale, krylov.epsilon * krylov.size)
 
-    def missed(self, end: End, floor: float) -> np.ndarray:
+    def missed(self, end: SpectrumEnd, floor: float) -> np.ndarray:
         """For each pair, the probability that an eigenvalue further out was missed."""
         if end.values.size == 0:
             return np.zeros(0)

@@ -56,7 +56,7 @@ def trace(objective: Objective, w: Any, products: int = 40, seed: int = 0) -> Tr
     solid = np.abs(np.diag(r)) > 1e3 * np.finfo(np.float64).eps * max(float(np.abs(r).max()), 1e-300)
     q = q[:, solid]
     applied = _images(apply, q, point)
-    each = _left_out(tests, image, q, applied, r) if solid.all() else _remainders(tests, image, q, applied)
+    each = _leave_one_out(tests, image, q, applied, r) if solid.all() else _remainders(tests, image, q, applied)
     return Trace(float(each.mean()), float(each.std(ddof=1) / np.sqrt(n)), n + q.shape[1])
 
 
@@ -74,7 +74,9 @@ def _remainders(tests: np.ndarray, image: np.ndarray, q: np.ndarray, applied: np
     return np.trace(q.T @ applied) + (rest * (image - applied @ coordinates)).sum(axis=0)
 
 
-def _left_out(tests: np.ndarray, image: np.ndarray, q: np.ndarray, applied: np.ndarray, r: np.ndarray) -> np.ndarray:
+def _leave_one_out(
+    tests: np.ndarray, image: np.ndarray, q: np.ndarray, applied: np.ndarray, r: np.ndarray
+) -> np.ndarray:
     """For each test, the estimate on the complement of what the other tests span."""
     d, n = tests.shape
     h = q.T @ applied

@@ -78,24 +78,24 @@ class Potential:
         return f"Potential({in_words(self.eigenvalues, self.eta, self.rho, self.momentum)})"
 
     @property
-    def _room(self) -> np.ndarray:
+    def _distance_to_edge(self) -> np.ndarray:
         return 2 * (1 + self.momentum) - self.eta * self.eigenvalues
 
     @property
-    def _c(self) -> np.ndarray:
-        return self._room / (self.eta * self.rho)
+    def _quadratic_part(self) -> np.ndarray:
+        return self._distance_to_edge / (self.eta * self.rho)
 
     def value(self, u: ArrayLike) -> np.ndarray:
         """J(u), for u of shape (…, d)."""
         u = np.asarray(u, dtype=np.float64)
-        return 0.5 * (self._c * u**2).sum(axis=-1) - np.linalg.norm(self.eigenvalues * u, axis=-1)
+        return 0.5 * (self._quadratic_part * u**2).sum(axis=-1) - np.linalg.norm(self.eigenvalues * u, axis=-1)
 
     def gradient(self, u: ArrayLike) -> np.ndarray:
         """∇J(u) = Cu − Λ²u/‖Λu‖, for u of shape (…, d); NaN where Λu = 0, at the tip of J."""
         u = np.asarray(u, dtype=np.float64)
         norm = np.linalg.norm(self.eigenvalues * u, axis=-1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self._c * u - self.eigenvalues**2 * u / norm
+            return self._quadratic_part * u - self.eigenvalues**2 * u / norm
 
     def hessian(self, u: ArrayLike) -> np.ndarray:
         """∇²J(u) = C − ΛP⊥Λ/‖Λu‖, shape (d, d), P⊥ the projector off Λu.
@@ -111,7 +111,7 @@ class Potential:
         if norm == 0:
             raise ValueError("u: J has no Hessian where Λu = 0; move the point")
         projector = np.eye(v.size) - np.outer(v, v) / norm**2
-        return np.diag(self._c) - self.eigenvalues[:, None] * projector * self.eigenvalues / norm
+        return np.diag(self._quadratic_part) - self.eigenvalues[:, None] * projector * self.eigenvalues / norm
 
     def stationary_points(self) -> list[StationaryPoint]:
         """The stationary points ±(βᵢ/λᵢ)eᵢ, one for each λᵢ > 0 with ηλᵢ < 2(1+m), in the order of the coordinates.
@@ -120,14 +120,14 @@ class Potential:
         sphere). Written as (2(1+m)−ηλⱼ)/(ηρ) − λⱼ²/βᵢ, which is finite also in flat directions.
         """
         points = []
-        for i, (lam, room) in enumerate(zip(self.eigenvalues, self._room, strict=True)):
+        for i, (lam, room) in enumerate(zip(self.eigenvalues, self._distance_to_edge, strict=True)):
             if lam == 0 or room <= 0:
                 continue
             beta = self.eta * self.rho * lam**2 / room
             u = np.zeros(self.eigenvalues.size)
             u[i] = beta / lam
-            curvatures = np.where(self.eigenvalues == lam, 0.0, self._c - self.eigenvalues**2 / beta)
-            curvatures[i] = self._c[i]
+            curvatures = np.where(self.eigenvalues == lam, 0.0, self._quadratic_part - self.eigenvalues**2 / beta)
+            curvatures[i] = self._quadratic_part[i]
             points.append(StationaryPoint(u, float(-beta / 2), curvatures))
         return points
 
@@ -149,7 +149,7 @@ class Potential:
     @property
     def minimum(self) -> float:
         """min J = −β₁/2; −∞ for ηλ₁ ≥ 2(1+m)."""
-        lam, room = self.eigenvalues.max(), self._room.min()
+        lam, room = self.eigenvalues.max(), self._distance_to_edge.min()
         return float(-self.eta * self.rho * lam**2 / room / 2) if room > 0 else float("-inf")
 
 

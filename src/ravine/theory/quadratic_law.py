@@ -78,13 +78,13 @@ class QuadraticLaw:
 
         At a constant gradient norm g, with momentum too, vᵢ dies out where g > βᵢ and grows where g < βᵢ.
         """
-        return self._over(2 * (1 + self.momentum) - self.eta * self.eigenvalues)
+        return self._pull_over(2 * (1 + self.momentum) - self.eta * self.eigenvalues)
 
     @cached_property
     def gamma(self) -> np.ndarray:
         """γᵢ = ηρλᵢ²/(1−ηλᵢ), shape (d,): the gradient norm at which vᵢ jumps to 0 (Lemma 5); without momentum only."""
         self._refuse_momentum("gamma")
-        return self._over(1 - self.eta * self.eigenvalues)
+        return self._pull_over(1 - self.eta * self.eigenvalues)
 
     @cached_property
     def alpha(self) -> np.ndarray:
@@ -210,7 +210,7 @@ class QuadraticLaw:
         if self.momentum > 0:
             raise ValueError(f"{name}: known for SAM without momentum only; make the law with momentum=0")
 
-    def _over(self, denominator: np.ndarray) -> np.ndarray:
+    def _pull_over(self, denominator: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
             return self.eta * self.rho * self.eigenvalues**2 / denominator
 

@@ -58,6 +58,7 @@ def settings_of(optimizer: Any, rho: float | None = None) -> Settings:
     Examples
     --------
     >>> import torch
+    >>> from ravine.torch.settings import settings_of
     >>> settings_of(torch.optim.SGD([torch.zeros(1)], lr=0.1, momentum=0.9), rho=0.05)
     Settings(eta=0.1, rho=0.05, momentum=0.9)
     """

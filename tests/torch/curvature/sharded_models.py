@@ -97,7 +97,7 @@ def figures(probe: Probe) -> dict[str, Any]:
         "w": w,
         "value": [objective.value(w), objective.value(there)],
         "grad": [objective.grad(w), objective.grad(there)],
-        "top": probe.eigenpairs(2, 1e-6),
+        "eigenpairs": probe.eigenpairs(2, 1e-6),
         "ends": probe.extremal_eigenpairs(1, 1e-5),
         "sharpness": probe.sharpness_gradient(),
     }

@@ -270,7 +270,7 @@ def single_precision(rank: int) -> dict[str, Any]:
     low = Probe(net, cast, own, distributed=True)
     smooth = Probe(fully(model(norm=False).float()), squares, own, distributed=True)
     return {
-        "top": probe.eigenpairs(2, 1e-4),
+        "eigenpairs": probe.eigenpairs(2, 1e-4),
         "ends": probe.extremal_eigenpairs(1, 1e-4),
         "tie": probe.sharpness_gradient().tie,
         "sharpness": smooth.sharpness_gradient(),

@@ -26,8 +26,8 @@ def minimum() -> tuple[dict[str, torch.Tensor], Any, float]:
     """A network's weights at a minimum with loss zero, the data, and η = 0.4/λ₁."""
     torch.manual_seed(0)
     model, loss, batches = task()
-    top = Probe(model, loss, batches).eigenpairs(1, 1e-8).values[0]
-    return deepcopy(model.state_dict()), batches[0], 0.4 / float(top)
+    sharpness = Probe(model, loss, batches).eigenpairs(1, 1e-8).values[0]
+    return deepcopy(model.state_dict()), batches[0], 0.4 / float(sharpness)
 
 
 @pytest.mark.parametrize("loop", LOOPS)

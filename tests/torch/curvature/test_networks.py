@@ -209,6 +209,8 @@ def refused() -> list[tuple[Callable[[], Any], str]]:
         (lambda: network(squares, squares, [(x, y)]), "torch.nn.Module"),  # pyright: ignore[reportArgumentType]
         (lambda: network(tiny().requires_grad_(False), squares, [(x, y)]), "nothing to minimize"),
         (lambda: network(mixed, squares, [(x, y)]), "differ in dtype"),
+        (lambda: network(tiny(), "mse", [(x, y)]), "loss_fn"),  # pyright: ignore[reportArgumentType]
+        (lambda: network(tiny(), squares, [(x, y)], size=3), "size"),  # pyright: ignore[reportArgumentType]
         (lambda: network(tiny(), squares, []), "at least one batch"),
         (lambda: network(tiny(), squares, [(x[:0], y[:0])]), "empty"),
         (lambda: network(tiny(), squares, [(1, 2)]), "size="),

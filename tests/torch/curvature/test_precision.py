@@ -30,11 +30,11 @@ def test_log_likelihoods_lose_no_digits_near_a_minimum(name: str, kind: str, ste
     g = probes.double.objective.grad(w.double())
     assert float((probes.single.objective.grad(w) - g).norm()) <= 100 * eps * float(g.norm())
     for tol in (1e-3, 1e-7):
-        top = probes.single.eigenpairs(2, tol)
-        assert (probes.true(top) <= top.residuals).all()
-    assert top.residuals[0] <= 1e-5 * top.values[0]
+        pairs = probes.single.eigenpairs(2, tol)
+        assert (probes.true(pairs) <= pairs.residuals).all()
+    assert pairs.residuals[0] <= 1e-5 * pairs.values[0]
     assert probes.single.objective.precision_at(w) <= 3 * eps
-    third, u = probes.single.objective.third_exact(w, top.vectors[0]), torch.as_tensor(top.vectors[0])
+    third, u = probes.single.objective.third_exact(w, pairs.vectors[0]), torch.as_tensor(pairs.vectors[0])
     true = probes.double.objective.third(w.double(), u)
     assert float((third.value - true).norm()) <= min(third.error, 1e-3 * float(true.norm()))
 

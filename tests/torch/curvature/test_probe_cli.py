@@ -59,7 +59,7 @@ def test_probe(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_edges_are_those_with_momentum(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["probe", "their_task:problem", "--no-gradient", "-k", "1", "--eta", "0.1", "--rho", "0.05"]
+    arguments = ["probe", "their_task:problem", "--no-sharpness-gradient", "-k", "1", "--eta", "0.1", "--rho", "0.05"]
     for momentum, label in ((0.0, "2/η"), (0.9, "2(1+m)/η")):
         _, out, _ = run(capsys, *arguments, "--momentum", str(momentum), "--json")
         record = json.loads(out)
@@ -81,7 +81,7 @@ def test_a_checkpoint_changes_the_answer(here: Path, capsys: pytest.CaptureFixtu
     torch.save({"other": torch.zeros(2)}, here / "bad.pt")
     losses = []
     for extra in ([], ["--checkpoint", "plain.pt"], ["--checkpoint", "wrapped.pt"]):
-        code, out, _ = run(capsys, "probe", "their_task:problem", "--json", "--no-gradient", *extra)
+        code, out, _ = run(capsys, "probe", "their_task:problem", "--json", "--no-sharpness-gradient", *extra)
         assert code == 0
         losses.append(json.loads(out)["loss"])
     assert losses[0] != losses[1] == losses[2]

@@ -27,10 +27,10 @@ def test_losses_that_lose_digits_have_it_measured(name: str, kind: str, steps: i
     model, held = trained(name, loss, steps)
     probes = both(model, loss, held)
     for tol in (1e-3, 1e-7):
-        top = probes.single.eigenpairs(2, tol)
-        assert (probes.true(top) <= top.residuals).all()
+        pairs = probes.single.eigenpairs(2, tol)
+        assert (probes.true(pairs) <= pairs.residuals).all()
     assert probes.single.objective.precision_at(probes.single.objective.start) > 0
-    assert probes.single.objective.spent.products >= top.products + 4
+    assert probes.single.objective.spent.products >= pairs.products + 4
     assert probes.double.objective.precision_at(probes.double.objective.start) == 0
 
 
@@ -40,8 +40,8 @@ def test_what_the_loss_casts_to_float32_is_measured_in_float64() -> None:
 
     model, held = trained("transformer", loss, 700)
     probe = Probe(model, loss, held)
-    top = probe.eigenpairs(2, 1e-6)
-    assert (both(model, OWN["softmax"], held).true(top) <= top.residuals).all()
+    pairs = probe.eigenpairs(2, 1e-6)
+    assert (both(model, OWN["softmax"], held).true(pairs) <= pairs.residuals).all()
 
 
 @pytest.mark.parametrize("path", ["auto", "retained"])
@@ -53,15 +53,15 @@ def test_a_root_near_zero_has_bounds_that_hold_by_any_path(path: Any) -> None:
 
     model, held = trained("transformer", loss, 700)
     probe = Probe(model, loss, held, path=path)
-    top = probe.eigenpairs(2, 1e-3)
-    assert (Both(probe, both(model, loss, held).double).true(top) <= top.residuals).all()
+    pairs = probe.eigenpairs(2, 1e-3)
+    assert (Both(probe, both(model, loss, held).double).true(pairs) <= pairs.residuals).all()
 
 
 def test_a_gauss_newton_bound_holds() -> None:
     model, held = trained("transformer", OWN["softmax"], 700)
     probes = both(model, OWN["softmax"], held)
-    top, exact = probes.single.gauss_newton(2, 1e-6), probes.double.gauss_newton(2, 1e-10)
-    assert (np.abs(top.values - exact.values) <= top.residuals).all()
+    pairs, exact = probes.single.gauss_newton(2, 1e-6), probes.double.gauss_newton(2, 1e-10)
+    assert (np.abs(pairs.values - exact.values) <= pairs.residuals).all()
 
 
 def test_autocast_is_measured() -> None:
@@ -71,9 +71,9 @@ def test_autocast_is_measured() -> None:
 
     model, held = trained("transformer", loss, 0)
     probe = Probe(model, loss, held, path="retained")
-    top = probe.eigenpairs(2, 1e-3)
+    pairs = probe.eigenpairs(2, 1e-3)
     plain = both(model, LIKELIHOODS["cross_entropy"], held)
-    assert (Both(probe, plain.double).true(top) <= top.residuals).all()
+    assert (Both(probe, plain.double).true(pairs) <= pairs.residuals).all()
     assert probe.objective.precision_at(probe.objective.start) > 1e-4
 
 
@@ -138,10 +138,10 @@ def test_a_batch_of_another_kind_is_measured_in_float64() -> None:
     model, held = trained("transformer", OWN["softmax"], 700)
     strange = [UserDict(x=x, y=y) for x, y in held]
     probe = Probe(model, loss, strange, size=lambda batch: len(batch["y"]))
-    top = probe.eigenpairs(1, 1e-6)
+    pairs = probe.eigenpairs(1, 1e-6)
     in_double = probe.objective.with_graph().within(DoublePrecision)
     assert in_double.loss(probe.objective.start.double(), 0).dtype == torch.float64
-    assert (both(model, OWN["softmax"], held).true(top) <= top.residuals).all()
+    assert (both(model, OWN["softmax"], held).true(pairs) <= pairs.residuals).all()
 
 
 class OnlySingle(torch.autograd.Function):
@@ -170,8 +170,8 @@ def test_a_model_that_has_no_float64_is_measured_by_its_nonlinearity(kind: str, 
 
     model, held = trained("transformer", single, steps)
     probes = Both(Probe(model, single, held), both(model, OWN[kind], held).double)
-    top = probes.single.eigenpairs(2, 1e-3)
-    assert (probes.true(top) <= top.residuals).all()
+    pairs = probes.single.eigenpairs(2, 1e-3)
+    assert (probes.true(pairs) <= pairs.residuals).all()
 
 
 def test_the_measure_follows_the_parameters() -> None:
@@ -182,9 +182,9 @@ def test_the_measure_follows_the_parameters() -> None:
     late, _ = trained("transformer", loss, 1000)
     model.load_state_dict(late.state_dict())
     assert probe.objective.precision_at(probe.objective.start) > 20 * before
-    top = probe.eigenpairs(1, 1e-6)
+    pairs = probe.eigenpairs(1, 1e-6)
     double = both(model, loss, held)
-    assert (double.true(top) <= top.residuals).all()
+    assert (double.true(pairs) <= pairs.residuals).all()
 
 
 def test_differences_that_rounding_drowns_accuse_nobody() -> None:

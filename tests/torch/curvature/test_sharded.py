@@ -60,7 +60,7 @@ def test_eigenpairs_lie_within_their_bounds(run: Results) -> None:
     hessian = dense(whole().objective)
     lam = np.linalg.eigvalsh(hessian)[::-1]
     for pairs, true, tol in (
-        (one["top"], lam[:2], 1e-6),
+        (one["eigenpairs"], lam[:2], 1e-6),
         (one["ends"][0], lam[:1], 1e-5),
         (one["ends"][1], lam[-1:], 1e-5),
     ):
@@ -69,7 +69,7 @@ def test_eigenpairs_lie_within_their_bounds(run: Results) -> None:
         assert (residuals <= pairs.residuals).all()
         assert pairs.converged.all()
         assert (pairs.residuals <= tol * np.abs(lam).max()).all()
-    assert (one["top"].values == other["top"].values).all()
+    assert (one["eigenpairs"].values == other["eigenpairs"].values).all()
     assert one["choice"].path == "difference"
     assert "FSDP" in one["choice"].reason
     assert one["precision"] == "float64, Hessian by differences"
@@ -155,7 +155,7 @@ def test_following_a_run_its_bounce_and_what_is_ahead(run: Results) -> None:
 def test_single_precision_has_bounds_that_hold_even_where_it_computes_in_less(run: Results) -> None:
     one, _ = run("single")
     lam = np.linalg.eigvalsh(dense(whole().objective))[::-1]
-    for pairs, true in ((one["top"], lam[:2]), (one["ends"][0], lam[:1]), (one["ends"][1], lam[-1:])):
+    for pairs, true in ((one["eigenpairs"], lam[:2]), (one["ends"][0], lam[:1]), (one["ends"][1], lam[-1:])):
         assert (np.abs(pairs.values - true) <= pairs.residuals).all()
         assert (pairs.residuals < 0.1 * np.abs(lam).max()).all()
     # Bounds this wide do not tell λ₁ from λ₂; those of a network without batch norm do.

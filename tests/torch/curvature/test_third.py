@@ -31,12 +31,12 @@ def test_stated_errors_are_not_understated_in_float32(name: str, steps: int, see
     model, loss, held = trained(name, steps, seed)
     probe = Probe(model, loss, held)
     w = probe.objective.start
-    top = probe.eigenpairs(1, 1e-3)
-    e = probe.objective.point(top.vectors[0])
+    pairs = probe.eigenpairs(1, 1e-3)
+    e = probe.objective.point(pairs.vectors[0])
     along = [e, torch.randn_like(w)]
     objective = probe.objective
     found = [(u, third(w, u)) for u in along for third in (objective.third_exact, objective.third_difference)]
-    product = float(top.values[0]) * e, float(top.residuals[0])
+    product = float(pairs.values[0]) * e, float(pairs.residuals[0])
     found.append((e, objective.third_difference(w, e, product)))
     double = Probe(model.double(), loss, [tuple(t.double() if t.is_floating_point() else t for t in b) for b in held])
     for u, third in found:

@@ -10,7 +10,7 @@ import torch
 from networks import batch, closure_of, flat, loss_of, network, sgd
 from torch import nn
 
-from ravine.torch import SAM
+from ravine.torch import SAM, RhoSchedule
 
 
 def test_two_phases_equal_the_closure_to_the_bit():
@@ -121,10 +121,12 @@ def test_refusals_name_the_cure():
     for switches in wrong:
         with pytest.raises(ValueError, match="one of"):
             SAM(sgd(model), **switches)
-    clips: list[Any] = [0, -1.0, "1"]
-    for clip in clips:
-        with pytest.raises(ValueError, match="positive number"):
-            SAM(sgd(model), clip=clip)
+    wrong = [{"normalize": "no"}, {"same_dropout": 1}, {"watch": 0}, {"model": "model"}]
+    for switches in wrong:
+        with pytest.raises(ValueError, match=next(iter(switches))):
+            SAM(sgd(model), **switches)
+    with pytest.raises(ValueError, match="schedule a SAM"):
+        RhoSchedule(sgd(model), lambda t: 1.0)
     opt = SAM(sgd(model))
     before = flat(model)
     with pytest.raises(ValueError, match="needs the second pass"):
@@ -157,6 +159,12 @@ def test_refusals_name_the_cure():
     with pytest.raises(ValueError, match="finite number"):
         opt.step(closure_of(opt, model, x, y))
     assert torch.equal(flat(model), before)
+
+
+@pytest.mark.parametrize("clip", [0, -1.0, float("nan"), "1"])
+def test_what_is_no_norm_to_clip_at_is_refused(clip):
+    with pytest.raises(ValueError, match="positive number"):
+        SAM(sgd(network()), clip=clip)
 
 
 def test_a_closure_that_accumulates_onto_what_stood_before_is_refused():

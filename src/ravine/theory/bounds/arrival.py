@@ -63,10 +63,10 @@ def _outside_lemma_19(law: QuadraticLaw, within: float) -> tuple[str, ...]:
         "β₁": beta,
         "1": 1.0,
     }
-    return _not_below(f"{within:.4g} in the gradient", within, limits)
+    return _limits_exceeded(f"{within:.4g} in the gradient", within, limits)
 
 
-def _not_below(shown: str, within: float, limits: dict[str, float]) -> tuple[str, ...]:
+def _limits_exceeded(shown: str, within: float, limits: dict[str, float]) -> tuple[str, ...]:
     return tuple(f"ε = {shown} is not below {name} = {x:.4g}" for name, x in limits.items() if within >= x)
 
 
@@ -167,5 +167,5 @@ def _theorem_3_printed(law: QuadraticLaw, start: _Start) -> Count:
             "clearance": clearance,
             "bouncing": 6 / h * math.log(reach),
         },
-        _not_below(f"{start.within:.4g}", start.within, limits),
+        _limits_exceeded(f"{start.within:.4g}", start.within, limits),
     )

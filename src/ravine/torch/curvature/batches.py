@@ -37,8 +37,10 @@ class Batches:
         held = list(batches)
         if not held:
             raise ValueError("batches: pass at least one batch, as a list")
+        if size is not None and not callable(size):
+            raise ValueError(f"size: give a function that counts a batch's samples, not {size!r}")
         # As plain numbers: a tensor's weights would be rounded to float32.
-        counts = [_plain((size or _length)(batch)) for batch in held]
+        counts = [_as_number((size or _length)(batch)) for batch in held]
         if min(counts) < 1:
             raise ValueError("batches: a batch is empty; leave it out")
         return cls(held, counts)
@@ -64,7 +66,7 @@ def tensors(batch: Any) -> list[Tensor]:
     return [tensor for member in members for tensor in tensors(member)]
 
 
-def _plain(count: Any) -> int:
+def _as_number(count: Any) -> int:
     return count.item() if isinstance(count, Tensor) else count  # pyright: ignore[reportReturnType]
 
 

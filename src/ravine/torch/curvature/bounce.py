@@ -27,6 +27,21 @@ class Bounce:
     SAM near a minimum oscillates along the Hessian's top eigenvector e₁ (Bartlett, Long and Bousquet, arXiv
     2210.01513).
 
+    Attributes
+    ----------
+    centre, half_width
+        (w_t + w_{t+1})/2 and (w_{t+1} − w_t)/2 of the last two iterates, shape (d,).
+    amplitude
+        ‖half_width‖.
+    law
+        ηρλ₁/(2(1+m) − ηλ₁), λ₁ at the centre; NaN where there is no bounce.
+    alignment
+        |cos| between half-width and e₁.
+    reversal
+        Cosine between the last two motions: −1 where it bounces, +1 where it slides.
+    eigenpairs
+        λ₁ at the centre, with its vector and bounds.
+
     Examples
     --------
     >>> import torch
@@ -44,21 +59,6 @@ class Bounce:
     ...     _ = optimizer.step(closure)
     >>> Probe(model, loss_fn, [x]).bounce(optimizer)
     Bounce(bouncing: amplitude 0.03333, by the law 0.03333; alignment 1.000, reversal -1.000)
-
-    Attributes
-    ----------
-    centre, half_width
-        (w_t + w_{t+1})/2 and (w_{t+1} − w_t)/2 of the last two iterates, shape (d,).
-    amplitude
-        ‖half_width‖.
-    law
-        ηρλ₁/(2(1+m) − ηλ₁), λ₁ at the centre; NaN where there is no bounce.
-    alignment
-        |cos| between half-width and e₁.
-    reversal
-        Cosine between the last two motions: −1 where it bounces, +1 where it slides.
-    eigenpairs
-        λ₁ at the centre, with its vector and bounds.
     """
 
     centre: np.ndarray

@@ -79,7 +79,7 @@ def choose(losses: MeanLoss, kept: KeptGraphs, *, memory: int, smooth: bool) -> 
         return ChosenProduct(named[path], ProductChoice(path, held, reason, seconds or {}), made)
 
     try:
-        graph, held = _weighed(losses, w)
+        graph, held = _graph_and_bytes(losses, w)
         first = _first_products(losses, w, graph)
     except (NotImplementedError, RuntimeError) as error:
         return by("difference", 0, f"no second derivative by autograd ({brief(error)})")
@@ -98,7 +98,7 @@ def choose(losses: MeanLoss, kept: KeptGraphs, *, memory: int, smooth: bool) -> 
             kept.keep(w, [graph])
         return by("retained", total, "the gradient's graph fits in memory")
     del graph
-    seconds = _timed(named, w, first[-1].u)
+    seconds = _product_seconds(named, w, first[-1].u)
     if not seconds:
         return by("difference", total, "neither double backward nor forward over reverse runs here")
     best = min(seconds, key=lambda path: seconds[path])
@@ -110,7 +110,7 @@ def brief(error: BaseException) -> str:
     return " ".join(str(error).split())[:120]
 
 
-def _weighed(losses: MeanLoss, w: Tensor) -> tuple[Graph, int]:
+def _graph_and_bytes(losses: MeanLoss, w: Tensor) -> tuple[Graph, int]:
     """The first batch's graph, and the bytes that it holds."""
     held: dict[int, int] = {}
 
@@ -124,7 +124,7 @@ def _weighed(losses: MeanLoss, w: Tensor) -> tuple[Graph, int]:
     return graph, sum(held.values())
 
 
-def _timed(named: dict[ProductPath, HessianProduct], w: Tensor, u: Tensor) -> dict[ProductPath, float]:
+def _product_seconds(named: dict[ProductPath, HessianProduct], w: Tensor, u: Tensor) -> dict[ProductPath, float]:
     """Seconds of one product, by the ways that hold no graph and run here."""
     seconds: dict[ProductPath, float] = {}
     paths: tuple[ProductPath, ...] = ("double", "forward")

@@ -50,9 +50,9 @@ def probed(
         raise ValueError("model: its parameters are bfloat16, too coarse for a Hessian; probe model.float()")
     data = Batches.of(batches, size)
     losses = MeanLoss(model, loss_fn, data, _surroundings(batchnorm, seed))
-    kinky, lossy = _check(losses)
+    kinky, lossy = _check_loss(losses)
     if kinky:
-        _warn(kinky, _SMOOTH_PIECE)
+        _warn_of_kinks(kinky, _SMOOTH_PIECE)
     kept = KeptGraphs()
     processes = EveryProcess(data.samples, losses.coordinates.start) if distributed else OneProcess()
 
@@ -84,7 +84,7 @@ def probed_sharded(
     losses = ShardedLoss(model, loss_fn, batches, size, batchnorm=batchnorm, seed=seed)
     kinky = check_sharded(losses)
     if kinky:
-        _warn(kinky, _JUMPS)
+        _warn_of_kinks(kinky, _JUMPS)
     why = "FSDP: its gradients have no derivative by autograd"
     chosen = ChosenProduct(Differences(losses), ProductChoice("difference", 0, why, {}), [])
     return ProbedNetwork(losses, lambda: chosen, KeptGraphs(), OneProcess(), lossy=False)
@@ -116,7 +116,7 @@ def _surroundings(batchnorm: BatchNormMode | None, seed: int | None) -> Surround
     return surroundings
 
 
-def _check(losses: MeanLoss) -> tuple[list[str], bool]:
+def _check_loss(losses: MeanLoss) -> tuple[list[str], bool]:
     """The loss's kinks, and whether it may lose digits in float32; it is evaluated, so that misuse is found early."""
     w = losses.coordinates.start
     cure = (
@@ -141,6 +141,6 @@ def _check(losses: MeanLoss) -> tuple[list[str], bool]:
     return kinks_of(loss), lossy
 
 
-def _warn(kinky: list[str], what: str) -> None:
+def _warn_of_kinks(kinky: list[str], what: str) -> None:
     # Four frames up is the line that makes the probe.
     warnings.warn(f"the loss contains {', '.join(kinky)}, which has kinks: {what}", KinkWarning, stacklevel=4)

@@ -26,7 +26,7 @@ def divisor(modules: list[Any]) -> float:
         If gradients are not reduced now.
     """
     divisors: set[float] = set()
-    for group in _groups(modules):
+    for group in _parameter_groups(modules):
         if not (group.reduce_grads and group.all_reduce_grads):
             raise ValueError("model: FSDP holds gradients back; call model.set_requires_gradient_sync(True) first")
         divisors.add(float(getattr(group, "gradient_divide_factor", None) or dist.get_world_size()))
@@ -43,7 +43,7 @@ def refuse_waiting_gradients(modules: list[Any]) -> None:
     ValueError
         If gradients are waiting.
     """
-    for p in _parameters(modules):
+    for p in _fsdp_parameters(modules):
         unsharded = getattr(getattr(p, "_unsharded_param", None), "grad", None)
         if p.unsharded_accumulated_grad is not None or unsharded is not None:
             raise ValueError(
@@ -61,7 +61,7 @@ def abandon_pass(model: nn.Module) -> None:
     for module in outermost:
         if module._get_fsdp_state()._is_root and hasattr(module, "reset_iter_state"):
             module.reset_iter_state()
-    for p in _parameters(modules):
+    for p in _fsdp_parameters(modules):
         p.unsharded_accumulated_grad = None
         if hasattr(p, "_unsharded_param"):
             p._unsharded_param.grad = None
@@ -105,7 +105,7 @@ def _check_placement(name: str, p: Tensor) -> None:
         raise ValueError(f"model: {name} is placed {placements}; probe it sharded by fully_shard alone")
 
 
-def _groups(modules: list[Any]) -> list[Any]:
+def _parameter_groups(modules: list[Any]) -> list[Any]:
     """FSDP's groups of parameters."""
     groups: list[Any] = []
     for module in modules:
@@ -115,5 +115,5 @@ def _groups(modules: list[Any]) -> list[Any]:
     return groups
 
 
-def _parameters(modules: list[Any]) -> list[Any]:
-    return [p for group in _groups(modules) for p in group.fsdp_params]
+def _fsdp_parameters(modules: list[Any]) -> list[Any]:
+    return [p for group in _parameter_groups(modules) for p in group.fsdp_params]

@@ -22,7 +22,7 @@ def gauss_newton_product(losses: MeanLoss, w: Tensor, u: Tensor) -> Tensor:
     total = torch.zeros_like(w)
     for k, weight in enumerate(losses.weights):
         named = losses.coordinates.leaves(w)
-        output, leaf, loss = _cut(losses, named, k)
+        output, leaf, loss = _cut_at_output(losses, named, k)
         with torch.enable_grad():
             leaves = list(named.values())
             *past, slope = pull([loss], [*leaves, leaf], create_graph=True)
@@ -36,7 +36,7 @@ def gauss_newton_product(losses: MeanLoss, w: Tensor, u: Tensor) -> Tensor:
     return total
 
 
-def _cut(losses: MeanLoss, parameters: dict[str, Tensor], k: int) -> tuple[Tensor, Tensor, Tensor]:
+def _cut_at_output(losses: MeanLoss, parameters: dict[str, Tensor], k: int) -> tuple[Tensor, Tensor, Tensor]:
     """The model's output z with its graph; a leaf in its place; and batch k's loss by that leaf alone."""
     outputs: list[tuple[Tensor, Tensor]] = []
 

@@ -34,7 +34,7 @@ class KinkWarning(UserWarning):
 
 def kinks_of(loss: Tensor) -> list[str]:
     """Names of the operations in a loss's graph that are not twice differentiable everywhere."""
-    return sorted({_name(node) for node in _nodes(loss, _never) if type(node).__name__.startswith(_KINKS)})
+    return sorted({_function_name(node) for node in _nodes(loss, _no_node) if type(node).__name__.startswith(_KINKS)})
 
 
 def doubtful_operations(loss: Tensor) -> list[str]:
@@ -43,20 +43,22 @@ def doubtful_operations(loss: Tensor) -> list[str]:
     All but those known not to, and log-likelihoods that run in float64: a loss of one's own takes probabilities from
     or to much else.
     """
-    return sorted({_name(node) for node in _nodes(loss, _is_layer) if not (_is_layer(node) or _keeps_digits(node))})
+    return sorted(
+        {_function_name(node) for node in _nodes(loss, _is_layer) if not (_is_layer(node) or _keeps_digits(node))}
+    )
 
 
 def leaves_of(loss: Tensor) -> list[Tensor]:
     """What a backward pass from `loss` would give gradients to, as far as its graph is there already."""
-    held = (getattr(node, "variable", None) for node in _nodes(loss, _never))
+    held = (getattr(node, "variable", None) for node in _nodes(loss, _no_node))
     return [leaf for leaf in held if isinstance(leaf, Tensor)]
 
 
-def _name(node: Any) -> str:
+def _function_name(node: Any) -> str:
     return type(node).__name__.split("Backward")[0].lower()
 
 
-def _never(node: Any) -> bool:
+def _no_node(node: Any) -> bool:
     return False
 
 

@@ -58,13 +58,15 @@ class MeanLoss:
     Raises
     ------
     ValueError
-        As `Coordinates`, and for a module whose parameters are sharded over processes.
+        As `Coordinates`, for a `loss_fn` that is no function, and for parameters that are sharded over processes.
     """
 
     def __init__(
         self, model: nn.Module, loss_fn: LossFunction, data: Batches, surroundings: Surroundings = no_surroundings
     ) -> None:
         self.coordinates = Coordinates(model)
+        if not callable(loss_fn):
+            raise ValueError(f"loss_fn: give a function loss_fn(model, batch), not {loss_fn!r:.60}")
         if is_sharded(model):
             raise ValueError(
                 "model: its parameters are sharded over processes (FSDP); use ravine.torch.Probe(…, distributed=True)"

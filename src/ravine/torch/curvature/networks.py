@@ -23,6 +23,11 @@ class Network(Objective):
     chooses its way of Hessian products and states their error. Products are those of Pearlmutter (1994), by double
     backward; the third derivative serves ∇λ_max of Bartlett, Long and Bousquet (arXiv 2210.01513).
 
+    Attributes
+    ----------
+    losses
+        The mean loss itself, batch by batch.
+
     Examples
     --------
     >>> import torch
@@ -34,11 +39,6 @@ class Network(Objective):
     Network(Linear, 2 parameters, 1 batch)
     >>> objective.hvp(objective.start, torch.tensor([1.0, 0.0]))
     tensor([1., 0.])
-
-    Attributes
-    ----------
-    losses
-        The mean loss itself, batch by batch.
     """
 
     def __init__(self, losses: MeanLoss) -> None:

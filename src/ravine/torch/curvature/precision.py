@@ -28,7 +28,7 @@ def _in_double(func: Any, *args: Any, **kwargs: Any) -> Tensor:
         return func(*args, **kwargs)  # MPS has no float64
     if any(isinstance(a, Tensor) and a.dtype == torch.float64 for a in (*args, *kwargs.values())):
         asked = torch.float64
-    wide, named = map(_wide, args), {name: _wide(value) for name, value in kwargs.items()}
+    wide, named = map(_as_float64, args), {name: _as_float64(value) for name, value in kwargs.items()}
     return func(*wide, **named).to(asked)
 
 
@@ -36,13 +36,13 @@ def _input(args: Any, kwargs: Any) -> Any:
     return args[0] if args else kwargs.get("input")
 
 
-def _wide(value: Any) -> Any:
+def _as_float64(value: Any) -> Any:
     if value is torch.float32:
         return torch.float64
     return value.double() if isinstance(value, Tensor) and value.dtype == torch.float32 else value
 
 
-def _narrow(value: Any) -> Any:
+def _as_float32(value: Any) -> Any:
     if value is torch.float64:
         return torch.float32
     return value.float() if isinstance(value, Tensor) and value.dtype == torch.float64 else value
@@ -92,16 +92,16 @@ class DoublePrecision(TorchFunctionMode):
         if func is torch.Tensor.float:
             func = torch.Tensor.double
         if func in self._DRAWN:
-            return _drawn(func, args, kwargs)
-        args, kwargs = tree_map(_wide, (args, kwargs))
-        return tree_map(_wide, func(*args, **kwargs))
+            return _draw_in_double(func, args, kwargs)
+        args, kwargs = tree_map(_as_float64, (args, kwargs))
+        return tree_map(_as_float64, func(*args, **kwargs))
 
 
-def _drawn(func: Any, args: Any, kwargs: Any) -> Any:
+def _draw_in_double(func: Any, args: Any, kwargs: Any) -> Any:
     """What a function draws in float32, in float64."""
     x = _input(args, kwargs)
     if func in (functional.dropout, torch.dropout):
         return x * func(torch.ones_like(x, dtype=torch.float32), *args[1:], **kwargs).double()
-    narrow, named = tree_map(_narrow, (args, kwargs))
+    narrow, named = tree_map(_as_float32, (args, kwargs))
     drawn = func(*narrow, **named)
-    return x.copy_(drawn) if func.__name__.endswith("_") else _wide(drawn)
+    return x.copy_(drawn) if func.__name__.endswith("_") else _as_float64(drawn)

@@ -32,19 +32,6 @@ class Probe:
     Eigenvalues are by Lanczos's process from Hessian-vector products (Pearlmutter 1994); the bounce and the drift are
     those of Bartlett, Long and Bousquet (arXiv 2210.01513).
 
-    Examples
-    --------
-    >>> import torch
-    >>> from ravine.torch import Probe
-    >>> model = torch.nn.Linear(2, 1, bias=False).double()
-    >>> x = torch.tensor([[2.0, 0.0], [0.0, 1.0]]).double()
-    >>> probe = Probe(model, lambda model, batch: (model(batch) ** 2).mean(), [x])
-    >>> probe
-    Probe(Linear, 2 parameters, 1 batch; float64)
-    >>> pairs = probe.eigenpairs(k=1)
-    >>> round(float(pairs.values[0]), 6), bool(pairs.residuals[0] < 1e-12)
-    (4.0, True)
-
     Parameters
     ----------
     model
@@ -83,6 +70,19 @@ class Probe:
     -----
     KinkWarning
         If the loss is not twice differentiable everywhere (ReLU).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ravine.torch import Probe
+    >>> model = torch.nn.Linear(2, 1, bias=False).double()
+    >>> x = torch.tensor([[2.0, 0.0], [0.0, 1.0]]).double()
+    >>> probe = Probe(model, lambda model, batch: (model(batch) ** 2).mean(), [x])
+    >>> probe
+    Probe(Linear, 2 parameters, 1 batch; float64)
+    >>> pairs = probe.eigenpairs(k=1)
+    >>> round(float(pairs.values[0]), 6), bool(pairs.residuals[0] < 1e-12)
+    (4.0, True)
     """
 
     def __init__(

@@ -125,7 +125,7 @@ class ProbedNetwork(Objective):
     def hvp(self, w: Any, u: Any) -> Tensor:
         self.spent.products += 1
         w, u = self.losses.coordinates.vector(w), self.losses.coordinates.vector(u)
-        way = self._way()
+        way = self._hessian_product()
         for made in self._made:
             if torch.equal(made.u, u) and torch.equal(made.w, w):
                 self._made.remove(made)
@@ -163,7 +163,7 @@ class ProbedNetwork(Objective):
         """
         vector = self.losses.coordinates.vector
         self.with_graph()
-        if isinstance(self._way(), Differences):
+        if isinstance(self._hessian_product(), Differences):
             raise ValueError(
                 f"third derivative: products are differences of gradients here ({self.choice.reason}); "
                 "use how='difference'"
@@ -184,7 +184,7 @@ class ProbedNetwork(Objective):
 
     def precision_at(self, w: Any) -> float:
         w = self.losses.coordinates.vector(w)
-        way = self._way()
+        way = self._hessian_product()
         # At another point near a minimum it may be a hundred times as large.
         if self._error is None or not torch.equal(self._error[0], w):
             measured = MeasuredProducts(way, self.losses, self._processes, self.spent, self._wide)
@@ -205,7 +205,7 @@ class ProbedNetwork(Objective):
     @property
     def choice(self) -> ProductChoice:
         """The way of products, chosen when first needed."""
-        return self._choice().choice
+        return self._chosen_product().choice
 
     def with_graph(self) -> MeanLoss:
         """The losses, through which autograd goes.
@@ -221,7 +221,7 @@ class ProbedNetwork(Objective):
 
     def graphs(self, w: Tensor) -> Iterable[Graph]:
         """The gradient at w with its graph, one a batch of this process: those kept, or made one by one."""
-        way = self._way()
+        way = self._hessian_product()
         if isinstance(way, RetainedGraph):
             return way.graphs(w)
         self.release()
@@ -236,11 +236,11 @@ class ProbedNetwork(Objective):
         self._kept.release()
         self._made = []
 
-    def _way(self) -> HessianProduct:
+    def _hessian_product(self) -> HessianProduct:
         self._refresh()
-        return self._choice().way
+        return self._chosen_product().way
 
-    def _choice(self) -> ChosenProduct:
+    def _chosen_product(self) -> ChosenProduct:
         if self._chosen is None:
             self._refresh()
             self._chosen = self._choose()

@@ -58,6 +58,11 @@ class TrainingRecorder:
     Made by `Probe.follow`. The edges are those of the optimizer's step size, radius and momentum at each look:
     2(1+m)/η (Cohen et al., arXiv 2103.00065), and the SAM-edge (Long and Bartlett, arXiv 2309.12488).
 
+    Attributes
+    ----------
+    run
+        What was seen, an `xarray.Dataset` along ``step`` (steps of the optimizer since the block began) and ``pair``.
+
     Examples
     --------
     >>> import torch
@@ -74,11 +79,6 @@ class TrainingRecorder:
     TrainingRecorder(3 looks, up to step 4)
     >>> [round(float(edge), 6) for edge in log.run["gd_edge"]]
     [38.0, 38.0, 38.0]
-
-    Attributes
-    ----------
-    run
-        What was seen, an `xarray.Dataset` along ``step`` (steps of the optimizer since the block began) and ``pair``.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class TrainingRecorder:
         return f"TrainingRecorder({len(self._records)} looks, up to step {self._count})"
 
     def __enter__(self) -> TrainingRecorder:
-        self._look()
+        self._record_step()
         self._handle = self._optimizer.register_step_post_hook(self._after_step)
         return self
 
@@ -115,11 +115,11 @@ class TrainingRecorder:
             return
         self._count += 1
         if self._count % self._every == 0:
-            self._look()
+            self._record_step()
         elif (self._count + 1) % self._every == 0:
             self._before = self._probe.objective.start
 
-    def _look(self) -> None:
+    def _record_step(self) -> None:
         objective = self._probe.objective
         w = objective.start
         loss, g = objective.value(w), objective.grad(w)

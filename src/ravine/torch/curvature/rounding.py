@@ -51,7 +51,7 @@ class MeasuredProducts:
 
     def runs_in_double(self, w: Tensor) -> bool:
         """Whether the loss runs in float64, on every process."""
-        return self.wide is not None and self.processes.all_agree(_runs(self.wide, w.double()), w.device)
+        return self.wide is not None and self.processes.all_agree(_runs_in_double(self.wide, w.double()), w.device)
 
     def apart(self, w: Tensor, other: Callable[[Tensor], Tensor]) -> float:
         """The relative error of products at w, as their difference from `other`'s shows it.
@@ -82,7 +82,7 @@ def error_of_differences(measured: MeasuredProducts, differences: Differences, w
     # At its best step a difference loses a third of the digits, and more where the loss bends strongly.
     least = 10 * torch.finfo(w.dtype).eps ** (2 / 3)
     if w.dtype != torch.float64 and measured.runs_in_double(w):
-        return max(least, 2 * measured.apart(w, lambda u: difference_in_double(_of(measured), w, u)))
+        return max(least, 2 * measured.apart(w, lambda u: difference_in_double(_wide_losses(measured), w, u)))
     return max(least, measured.apart(w, lambda u: differences.stretched(w, u, 2.0)))
 
 
@@ -100,7 +100,7 @@ def error_of_products(measured: MeasuredProducts, largest_logit: float, w: Tenso
     if math.isfinite(largest):
         return _LOGIT * torch.finfo(w.dtype).eps * largest
     if measured.runs_in_double(w):
-        return 4 * measured.apart(w, lambda u: product_in_double(_of(measured), w, u))
+        return 4 * measured.apart(w, lambda u: product_in_double(_wide_losses(measured), w, u))
     return 16 * measured.apart(w, lambda u: measured.way.product(w, 1.37 * u) / 1.37)
 
 
@@ -125,13 +125,13 @@ def difference_in_double(wide: MeanLoss, w: Tensor, u: Tensor) -> Tensor:
     return central_difference(wide, point, along, h).to(u.dtype)
 
 
-def _of(measured: MeasuredProducts) -> MeanLoss:
+def _wide_losses(measured: MeasuredProducts) -> MeanLoss:
     assert measured.wide is not None
     return measured.wide
 
 
 @torch.no_grad()
-def _runs(wide: MeanLoss, w: Tensor) -> bool:
+def _runs_in_double(wide: MeanLoss, w: Tensor) -> bool:
     try:
         leaves = wide.coordinates.leaves(w)
         return all(wide.loss_at(leaves, k).reshape(()).dtype == torch.float64 for k in range(len(wide.batches)))

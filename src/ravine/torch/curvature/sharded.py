@@ -92,7 +92,7 @@ class ShardedLoss:
 
     def value(self, w: Tensor) -> float:
         """ℓ(w)."""
-        with torch.no_grad(), self._at(w):
+        with torch.no_grad(), self._parameters_at(w):
             own = sum(weight * float(self._loss(k)) for k, weight in enumerate(self.weights))
         return float(summed_over_processes(torch.tensor([own], dtype=torch.float64, device=w.device)))
 
@@ -105,7 +105,7 @@ class ShardedLoss:
             If FSDP does not reduce gradients now, or some are waiting to be reduced.
         """
         divisor = fsdp.divisor(self._modules)
-        with torch.enable_grad(), self._at(w) as parameters:
+        with torch.enable_grad(), self._parameters_at(w) as parameters:
             own = {id(p) for p in parameters}
             for k, weight in enumerate(self.weights):
                 with self._surroundings(k):
@@ -114,7 +114,7 @@ class ShardedLoss:
                         see(loss)
                     with _gradients_kept([leaf for leaf in leaves_of(loss) if id(leaf) not in own]):
                         (weight * divisor * loss).backward()
-            return torch.cat([self._reduced(p, divisor).reshape(-1) for p in parameters])
+            return torch.cat([self._whole_gradient(p, divisor).reshape(-1) for p in parameters])
 
     def first_loss(self, w: Tensor) -> Any:
         """The first batch's loss at w on every process, or an error on every process.
@@ -126,7 +126,7 @@ class ShardedLoss:
         """
         loss, failure = None, None
         try:
-            with self._at(w):
+            with self._parameters_at(w):
                 loss = self._loss(0)
         except RuntimeError as error:
             failure = ValueError(mismatch(self.batches[0], self.coordinates.first, error))
@@ -140,7 +140,7 @@ class ShardedLoss:
         return loss
 
     @contextmanager
-    def _at(self, w: Tensor) -> Iterator[list[Tensor]]:
+    def _parameters_at(self, w: Tensor) -> Iterator[list[Tensor]]:
         """Parameters are w and have no gradients; afterwards both are as found, to the bit."""
         fsdp.settle(self._modules)
         fsdp.refuse_waiting_gradients(self._modules)
@@ -188,7 +188,7 @@ class ShardedLoss:
         with self._surroundings(k):
             return self.loss_fn(self.model, self.batches[k])
 
-    def _reduced(self, p: Tensor, divisor: float) -> Tensor:
+    def _whole_gradient(self, p: Tensor, divisor: float) -> Tensor:
         if p.grad is not None and layout(p.grad) is not None:
             return whole(p.grad)
         own = torch.zeros(p.shape, dtype=p.dtype, device=p.device) if p.grad is None else p.grad / divisor

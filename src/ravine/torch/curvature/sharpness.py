@@ -21,17 +21,6 @@ class SharpnessGradient:
 
     It is the direction along which the bounce of SAM drifts downhill (Bartlett, Long and Bousquet, arXiv 2210.01513).
 
-    Examples
-    --------
-    >>> import torch
-    >>> from ravine.torch import Probe
-    >>> model = torch.nn.Linear(2, 1, bias=False).double()
-    >>> _ = torch.nn.init.constant_(model.weight, 1.0)
-    >>> x = torch.tensor([[2.0, 0.0], [0.0, 1.0]]).double()
-    >>> found = Probe(model, lambda model, batch: (model(batch) ** 4).mean(), [x]).sharpness_gradient()
-    >>> found.value.round(decimals=4), found.error < 1e-3, found.how
-    (tensor([192.,   0.], dtype=torch.float64), True, 'exact')
-
     Attributes
     ----------
     value
@@ -48,6 +37,17 @@ class SharpnessGradient:
         What it cost: Hessian products, and gradients of the derivative and its check.
     how
         ``"exact"`` or ``"difference"``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ravine.torch import Probe
+    >>> model = torch.nn.Linear(2, 1, bias=False).double()
+    >>> _ = torch.nn.init.constant_(model.weight, 1.0)
+    >>> x = torch.tensor([[2.0, 0.0], [0.0, 1.0]]).double()
+    >>> found = Probe(model, lambda model, batch: (model(batch) ** 4).mean(), [x]).sharpness_gradient()
+    >>> found.value.round(decimals=4), found.error < 1e-3, found.how
+    (tensor([192.,   0.], dtype=torch.float64), True, 'exact')
     """
 
     value: Tensor | None
@@ -78,7 +78,9 @@ def sharpness_gradient(
     k = min(2, objective.dimension - 1)
     pairs = spectrum.eigenpairs(objective, w, k, tol)
     sharpness, residual = float(pairs.values[0]), float(pairs.residuals[0])
-    second, vector = _second(objective, w, pairs) if check_tie and objective.dimension >= 3 else (-np.inf, None)
+    second, vector = (
+        _second_eigenvalue(objective, w, pairs) if check_tie and objective.dimension >= 3 else (-np.inf, None)
+    )
     gap = sharpness - second
     if k == 2:
         gap = min(gap, float(pairs.values[0] - pairs.values[1] - pairs.residuals[1]))
@@ -96,7 +98,7 @@ def sharpness_gradient(
     )
 
 
-def _second(objective: ProbedNetwork, w: Tensor, pairs: Eigenpairs) -> tuple[float, np.ndarray]:
+def _second_eigenvalue(objective: ProbedNetwork, w: Tensor, pairs: Eigenpairs) -> tuple[float, np.ndarray]:
     """An upper estimate of the largest eigenvalue orthogonal to e₁, from a start of its own, and its vector."""
     e = objective.point(pairs.vectors[0])
     own = spectrum.random_start(w.numel(), 1, w)

@@ -101,14 +101,14 @@ def checked_third(objective: AutogradObjective, w: Tensor, u: Tensor) -> Third:
     """
     if float(torch.linalg.vector_norm(u)) == 0:
         return Third(torch.zeros_like(u), 0.0, "exact", 0)
-    exact, curved, g = _by_autograd(objective, w, u)
+    exact, curved, g = _third_by_autograd(objective, w, u)
     differences = _Differences(objective.grad, w, u, g)
     size = float(torch.linalg.vector_norm(exact))
     first = differences.at(differences.step(float(torch.linalg.vector_norm(curved)), size))
     gap = float(torch.linalg.vector_norm(exact - first.second))
     if gap <= 8 * differences.precision**0.5 * size:
         return Third(exact, gap, "exact", 8)
-    pair = _ordered(differences.at(differences.other(first.step, gap)), first)
+    pair = _fine_and_coarse(differences.at(differences.other(first.step, gap)), first)
     value, truncation = _extrapolated(*pair)
     error = truncation + _rounding(*pair, curved)
     gap = float(torch.linalg.vector_norm(exact - value))
@@ -147,9 +147,9 @@ def third_by_differences(
     step = differences.step(*(float(torch.linalg.vector_norm(found)) for found in (first.first, first.second)))
     if first.step / 2 < step < 2 * first.step:
         step = first.step / 2
-    pair = _ordered(differences.at(step), first)
+    pair = _fine_and_coarse(differences.at(step), first)
     value, truncation = _extrapolated(*pair)
-    rounding = 2 * (1 + 1 / _share(*pair)) * truncation
+    rounding = 2 * (1 + 1 / _richardson_weight(*pair)) * truncation
     if product is not None:
         rounding = min(rounding, _rounding(*pair, *product))
     # Twice: nothing says that the longer step is in the range where truncation goes with its square.
@@ -174,7 +174,7 @@ def difference_of_products(product: Product, w: Tensor, u: Tensor) -> tuple[Tens
     return near, truncation + rounding
 
 
-def _by_autograd(objective: AutogradObjective, w: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _third_by_autograd(objective: AutogradObjective, w: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """D³ℓ(u, u, ·), ∇²ℓu and ∇ℓ from the gradient's graph."""
     along = objective.parts(u)
     third, product, g = torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w)
@@ -243,20 +243,20 @@ def _rounding(fine: _Difference, coarse: _Difference, curved: Tensor, error: flo
     ratio = (coarse.step / fine.step) ** 2
     left = float(torch.linalg.vector_norm((coarse.first - curved) - ratio * (fine.first - curved)))
     gradient = (left + (ratio - 1) * error) / ratio * fine.step * 2**0.5
-    return (1 + _share(fine, coarse)) * _THREE * gradient / fine.step**2
+    return (1 + _richardson_weight(fine, coarse)) * _THREE * gradient / fine.step**2
 
 
-def _share(fine: _Difference, coarse: _Difference) -> float:
+def _richardson_weight(fine: _Difference, coarse: _Difference) -> float:
     return fine.step**2 / (coarse.step**2 - fine.step**2)
 
 
 def _extrapolated(fine: _Difference, coarse: _Difference) -> tuple[Tensor, float]:
     """Richardson's value from two steps, and what it changed: its truncation from above."""
-    change = _share(fine, coarse) * (fine.second - coarse.second)
+    change = _richardson_weight(fine, coarse) * (fine.second - coarse.second)
     return fine.second + change, float(torch.linalg.vector_norm(change))
 
 
-def _ordered(one: _Difference, other: _Difference) -> tuple[_Difference, _Difference]:
+def _fine_and_coarse(one: _Difference, other: _Difference) -> tuple[_Difference, _Difference]:
     return (one, other) if one.step < other.step else (other, one)
 
 

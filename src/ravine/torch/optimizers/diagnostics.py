@@ -95,7 +95,7 @@ class StepDiagnostics:
 
     def __init__(self, findings: Findings | None = None, looked: Callable[[Costly], None] | None = None):
         self.findings = findings if findings is not None else Findings()
-        self._looked = looked
+        self._on_reading = looked
 
     @property
     def step(self) -> int:
@@ -131,17 +131,17 @@ class StepDiagnostics:
     @property
     def cosine(self) -> float | None:
         """Of the two gradients."""
-        return self._costly("cosine")
+        return self._costly_figure("cosine")
 
     @property
     def radius(self) -> float | None:
         """‖(w + ε) − w‖ as the model saw it, after rounding to the weights' precision; 0: nothing was perturbed."""
-        return self._costly("radius")
+        return self._costly_figure("radius")
 
     @property
     def unmoved(self) -> float | None:
         """The fraction of coordinates that rounding left where they were; for bfloat16 weights only."""
-        return self._costly("unmoved")
+        return self._costly_figure("unmoved")
 
     @property
     def bounce(self) -> float | None:
@@ -150,7 +150,7 @@ class StepDiagnostics:
         It needs the previous gradient, a second parameter-sized buffer: kept from the first reading on, or with
         ``bounce=True``.
         """
-        return self._costly("bounce")
+        return self._costly_figure("bounce")
 
     @property
     def passes(self) -> float | None:
@@ -170,9 +170,9 @@ class StepDiagnostics:
             return StepStatus.ZERO_GRADIENT
         return self.findings.status
 
-    def _costly(self, name: Costly) -> float | None:
-        if self._looked is not None:
-            self._looked(name)
+    def _costly_figure(self, name: Costly) -> float | None:
+        if self._on_reading is not None:
+            self._on_reading(name)
         return _number(getattr(self.findings, name))
 
     def as_dict(self) -> dict[str, Any]:

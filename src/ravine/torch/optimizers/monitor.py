@@ -123,10 +123,10 @@ class Monitor:
         if self.watch is None:
             self.watching = self._unread < PATIENCE or plan.sharded
         self._plan, self._stands = plan, stands
-        self.last = StepDiagnostics(findings, self._looked)
+        self.last = StepDiagnostics(findings, self._note_reading)
 
     @torch.no_grad()
-    def _looked(self, name: Costly) -> None:
+    def _note_reading(self, name: Costly) -> None:
         """Someone read a figure that costs sweeps."""
         if name != "bounce":
             self._unread = 0

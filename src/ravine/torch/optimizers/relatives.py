@@ -46,6 +46,7 @@ class ASAM(SAM):
     Examples
     --------
     >>> import torch
+    >>> from ravine.torch import ASAM
     >>> ASAM(torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1), rho=0.5, norm="group")
     ASAM(SGD, rho=0.5, eta=0.01, scale_vectors=False, norm='group')
     """
@@ -80,6 +81,7 @@ class GSAM(SAM):
     Examples
     --------
     >>> import torch
+    >>> from ravine.torch import GSAM
     >>> GSAM(torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1), alpha=0.2)
     GSAM(SGD, rho=0.05, alpha=0.2)
     """
@@ -116,6 +118,7 @@ class LookSAM(SAM):
     Examples
     --------
     >>> import torch
+    >>> from ravine.torch import LookSAM
     >>> w = torch.tensor([3.0, 4.0], requires_grad=True)
     >>> opt = LookSAM(torch.optim.SGD([w], lr=0.1), k=2)
     >>> def closure():
@@ -161,6 +164,7 @@ class FriendlySAM(SAM):
     Examples
     --------
     >>> import torch
+    >>> from ravine.torch import FriendlySAM
     >>> FriendlySAM(torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1))
     FriendlySAM(SGD, rho=0.05, sigma=1.0, decay=0.6)
     """
@@ -191,6 +195,7 @@ class MicroBatchSAM(SAM):
     Examples
     --------
     >>> import torch
+    >>> from ravine.torch import MicroBatchSAM
     >>> w = torch.tensor([3.0, 4.0], requires_grad=True)
     >>> opt = MicroBatchSAM(torch.optim.SGD([w], lr=0.1), rho=0.5)
     >>> def closure_on(x):
@@ -236,6 +241,7 @@ class ESAM(SAM):
     Examples
     --------
     >>> import torch
+    >>> from ravine.torch import ESAM
     >>> w, x = torch.tensor([3.0, 4.0], requires_grad=True), torch.eye(2)
     >>> opt = ESAM(torch.optim.SGD([w], lr=0.1), rho=0.5, gamma=0.5)
     >>> opt.step(lambda index: ((x if index is None else x[index]) @ w) ** 2).item()

@@ -37,7 +37,7 @@ class Repetition:
         self._same_dropout = switches.same_dropout
         self._statistics = statistics_of(self._model) if switches.freezes_statistics else []
         self._noise: Noise | None = None
-        if self._model is not None and self._same_dropout and _drops(self._model):
+        if self._model is not None and self._same_dropout and _has_dropout(self._model):
             self._noise = Noise(self._model, devices)
 
     def __repr__(self) -> str:
@@ -91,7 +91,7 @@ class Repetition:
         return nullcontext() if self._noise is None else self._noise.set_aside()
 
 
-def _drops(model: nn.Module) -> bool:
+def _has_dropout(model: nn.Module) -> bool:
     """Whether a module of `model` draws random numbers in training."""
     return any(
         (isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0)

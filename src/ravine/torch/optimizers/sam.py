@@ -77,6 +77,7 @@ class SAM(Wrapper):
     Examples
     --------
     >>> import torch
+    >>> from ravine.torch import SAM
     >>> w = torch.tensor([3.0, 4.0], requires_grad=True)
     >>> opt = SAM(torch.optim.SGD([w], lr=0.1), rho=0.5)
     >>> def closure():

@@ -37,11 +37,12 @@ class RhoSchedule:
     Raises
     ------
     ValueError
-        If a radius is not a finite number ≥ 0.
+        If a group has no `rho`, or a radius is not a finite number ≥ 0.
 
     Examples
     --------
-    >>> from ravine.torch import SAM
+    >>> import torch
+    >>> from ravine.torch import SAM, RhoSchedule
     >>> opt = SAM(torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1), rho=0.2)
     >>> schedule = RhoSchedule(opt, lambda t: 1 / (1 + t))
     >>> schedule.step()
@@ -53,9 +54,11 @@ class RhoSchedule:
         self.optimizer = optimizer
         self.factor = factor
         self.t = 0
+        if any("rho" not in group for group in optimizer.param_groups):
+            raise ValueError("optimizer: its groups have no rho; schedule a SAM, not the optimizer that it wraps")
         for group in optimizer.param_groups:
             group.setdefault("initial_rho", group["rho"])
-        self._set()
+        self._set_radii()
 
     def __repr__(self) -> str:
         return f"RhoSchedule(t={self.t}, rho={[group['rho'] for group in self.optimizer.param_groups]})"
@@ -63,9 +66,9 @@ class RhoSchedule:
     def step(self) -> None:
         """Advance t by one and set ρ."""
         self.t += 1
-        self._set()
+        self._set_radii()
 
-    def _set(self) -> None:
+    def _set_radii(self) -> None:
         for group in self.optimizer.param_groups:
             group["rho"] = check_rho(group.setdefault("initial_rho", group["rho"]) * self.factor(self.t))
 
@@ -76,4 +79,4 @@ class RhoSchedule:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`, after the optimizer's own state is loaded."""
         self.t = state["t"]
-        self._set()
+        self._set_radii()

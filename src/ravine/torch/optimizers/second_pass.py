@@ -73,8 +73,8 @@ class SecondPass:
         if earlier is not None:
             self.sums, self.count = earlier.sums, earlier.count
             self.finite = self.finite & earlier.finite
-            self.first_loss = _sum(earlier.first_loss, self.first_loss)
-            self.loss = _sum(earlier.loss, self.loss)
+            self.first_loss = _sum_if_known(earlier.first_loss, self.first_loss)
+            self.loss = _sum_if_known(earlier.loss, self.loss)
         for t in twins:
             if t.grad is not None:
                 self.sums[t] = self.sums[t].add_(t.grad) if t in self.sums else t.grad
@@ -114,7 +114,7 @@ def _detached(loss: Any) -> Any:
     return loss.detach() if isinstance(loss, Tensor) else loss
 
 
-def _sum(one: Any, other: Any) -> Any:
+def _sum_if_known(one: Any, other: Any) -> Any:
     return None if one is None or other is None else one + other
 
 

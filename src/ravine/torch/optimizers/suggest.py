@@ -66,6 +66,8 @@ class Advice:
 
     Examples
     --------
+    >>> import torch
+    >>> from ravine.torch import suggest_rho
     >>> w = torch.tensor([1.0, 1.0], dtype=torch.float64, requires_grad=True)
     >>> sgd = torch.optim.SGD([w], lr=0.5)
     >>> advice = suggest_rho(sgd, lambda: (w[0] ** 2 + w[1] ** 2 / 4) / 2, rhos=[0.1, 0.2], tol=1e-9)
@@ -198,12 +200,12 @@ def _left_as_found(params: list[Tensor], model: nn.Module | None) -> Iterator[Ca
         with frozen_statistics(statistics_of(model)):
             yield fresh
     finally:
-        _copy(params, kept)
+        _copy_into(params, kept)
         set_random_state(state)
 
 
 @torch.no_grad()
-def _copy(params: list[Tensor], values: Sequence[Tensor]) -> None:
+def _copy_into(params: list[Tensor], values: Sequence[Tensor]) -> None:
     for p, value in zip(params, values, strict=True):
         p.copy_(value)
 
@@ -217,7 +219,7 @@ def _losses_along(
     direction = [g / length if length > 0 else g for g in grads]
     found = []
     for rho in radii:
-        _copy(params, [w + rho * d for w, d in zip(start, direction, strict=True)])
+        _copy_into(params, [w + rho * d for w, d in zip(start, direction, strict=True)])
         found.append(loss())
     return found
 

@@ -57,6 +57,12 @@ class Switches:
         _check_one_of("clip_at", self.clip_at, ("before", "after", "both"))
         _check_one_of("batchnorm", self.batchnorm, ("first", "both"))
         _check_one_of("perturb", self.perturb, ("global", "replica"))
+        for name in ("normalize", "ascent_weight_decay", "same_dropout", "skip_nonfinite", "master_weights"):
+            _check_one_of(name, getattr(self, name), (True, False))
+        for name in ("watch", "bounce"):
+            _check_one_of(name, getattr(self, name), (True, False, None))
+        if self.model is not None and not isinstance(self.model, nn.Module):
+            raise ValueError(f"model: pass the module whose forward the loop calls, not {type(self.model).__name__}")
         if self.clip is not None and not (isinstance(self.clip, int | float) and self.clip > 0):
             raise ValueError(f"clip = {self.clip!r}: the greatest gradient norm must be a positive number, or None")
 
@@ -93,6 +99,6 @@ class Switches:
         return self.batchnorm == "first"
 
 
-def _check_one_of(name: str, value: object, values: tuple[str, ...]) -> None:
-    if value not in values:
+def _check_one_of(name: str, value: object, values: tuple[str | bool | None, ...]) -> None:
+    if value not in values or (isinstance(value, int) and not isinstance(value, bool)):
         raise ValueError(f"{name} = {value!r}: one of {', '.join(map(repr, values))}")

@@ -37,7 +37,10 @@ def trial(model: nn.Module, optimizer: Any) -> Iterator[None]:
 
     Examples
     --------
-    >>> model = nn.Linear(1, 1)
+    >>> import torch
+    >>> from ravine.torch import SAM
+    >>> from ravine.torch.optimizers.trials import trial
+    >>> model = torch.nn.Linear(1, 1)
     >>> opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1))
     >>> before = model.weight.item()
     >>> def closure():

@@ -24,6 +24,7 @@ from ravine.torch.optimizers.rules.interface import (
 class SAMRule(Rule):
     """ε = ρ g/‖g‖. Foret et al. (2021), arXiv 2010.01412.
 
+    >>> from ravine.torch.optimizers.rules.ascent import SAMRule
     >>> SAMRule()
     SAMRule()
     """
@@ -39,6 +40,7 @@ class SAMRule(Rule):
 class ASAMRule(Rule):
     """ε = ρ T²g/‖Tg‖ with T = |w| + η. Kwon et al. (2021), arXiv 2102.11600. Parameters as in `ASAM`.
 
+    >>> from ravine.torch.optimizers.rules.ascent import ASAMRule
     >>> ASAMRule(eta=0.1)
     ASAMRule(eta=0.1, scale_vectors=False)
     """
@@ -63,6 +65,7 @@ class ASAMRule(Rule):
 class FriendlySAMRule(Rule):
     """ε ∥ g − σm, m the running mean of g. Li et al. (2024), arXiv 2403.12350. Parameters as in `FriendlySAM`.
 
+    >>> from ravine.torch.optimizers.rules.ascent import FriendlySAMRule
     >>> FriendlySAMRule()
     FriendlySAMRule(sigma=1.0, decay=0.6)
     """
@@ -100,6 +103,7 @@ class FriendlySAMRule(Rule):
 class MicroBatchRule(Rule):
     """One ascent for each micro-batch, ε = ρ g/‖g‖ of its own gradient: m-sharpness (arXiv 2206.06232).
 
+    >>> from ravine.torch.optimizers.rules.ascent import MicroBatchRule
     >>> MicroBatchRule()
     MicroBatchRule()
     """

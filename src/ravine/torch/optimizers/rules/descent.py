@@ -18,6 +18,7 @@ from ravine.torch.optimizers.rules.interface import Direction, Memory, Rule, che
 class GSAMRule(Rule):
     """Descend along g_SAM − α g⊥. Zhuang et al. (2022), arXiv 2203.08065. Parameters as in `GSAM`.
 
+    >>> from ravine.torch.optimizers.rules.descent import GSAMRule
     >>> GSAMRule()
     GSAMRule(alpha=0.4)
     """
@@ -53,6 +54,7 @@ class GSAMRule(Rule):
 class LookSAMRule(Rule):
     """g + α‖g‖ g_v/‖g_v‖ between second passes. Liu et al. (2022), arXiv 2203.02714. Parameters as in `LookSAM`.
 
+    >>> from ravine.torch.optimizers.rules.descent import LookSAMRule
     >>> LookSAMRule(k=3)
     LookSAMRule(k=3, alpha=0.7)
     """

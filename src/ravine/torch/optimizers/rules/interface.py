@@ -70,7 +70,8 @@ class Rule(ABC):
     Ascend along the signs of the gradient's entries, and descend along the mean of both gradients:
 
     >>> import torch
-    >>> from ravine.torch import SAM
+    >>> from ravine.torch import SAM, Rule
+    >>> from ravine.torch.optimizers.rules.interface import Direction
     >>> class SignRule(Rule):
     ...     keeps_gradient = True
     ...     def direction(self, bucket):

@@ -25,6 +25,7 @@ class ESAMRule(Rule):
 
     Parameters as in `ESAM`.
 
+    >>> from ravine.torch.optimizers.rules.sampling import ESAMRule
     >>> ESAMRule(seed=3)
     ESAMRule(beta=0.6, gamma=0.5, seed=3)
     """
@@ -63,7 +64,7 @@ class ESAMRule(Rule):
         return Direction(chosen, chosen if self.beta == 1 else times(chosen, 1 / self.beta))
 
     def closures(self, given: Losses, context: StepContext) -> list[Closure]:
-        self._choose(context.plan.params)
+        self._choose_perturbed(context.plan.params)
         state = random_state(context.plan.devices) if context.same_dropout else None
         return [_BothPasses(self, given, context.zero_grad, state)]
 
@@ -71,7 +72,7 @@ class ESAMRule(Rule):
         """Two passes, the second over `chosen` of `batch` samples."""
         self._cost = 2 if self.gamma == 1 else 1 + 1 / 3 + chosen / batch
 
-    def _choose(self, params: list[Tensor]) -> None:
+    def _choose_perturbed(self, params: list[Tensor]) -> None:
         generator = torch.Generator()
         generator.set_state(self.generator_state)
         drawn = torch.rand(len(params), generator=generator)
@@ -93,28 +94,28 @@ class _BothPasses:
     def __call__(self) -> Tensor:
         self.zero_grad()
         if self.before is None:
-            each = _each(self.losses(None))
+            each = _one_loss_each(self.losses(None))
             self.before = each.detach()
         else:
-            index = self._sharpest(self.before)
-            each = _each(self.losses(index))
+            index = self._sharpest_samples(self.before)
+            each = _one_loss_each(self.losses(index))
             self.rule.spend(len(each), len(self.before))
         loss = each.mean()
         loss.backward()
         return loss
 
-    def _sharpest(self, before: Tensor) -> Tensor | None:
+    def _sharpest_samples(self, before: Tensor) -> Tensor | None:
         if self.rule.gamma == 1:
             return None
         with torch.no_grad():
-            rise = _each(self.losses(None)) - before
+            rise = _one_loss_each(self.losses(None)) - before
         index = rise.topk(math.ceil(self.rule.gamma * len(rise))).indices.sort().values
         if self.state is not None:
             set_random_state(self.state)
         return index
 
 
-def _each(losses: Tensor) -> Tensor:
+def _one_loss_each(losses: Tensor) -> Tensor:
     if losses.ndim != 1:
         raise ValueError("losses(index) must return one loss per sample: use the loss with reduction='none'")
     return losses
