@@ -53,6 +53,7 @@ def test_one_product_gives_the_mean_and_few_values_are_found_whole() -> None:
     assert one.residuals == pytest.approx([np.linalg.norm(lam * v - one.nodes * v) / np.linalg.norm(v)], rel=1e-9)
     whole = spectral_measure(quadratic(lam), np.zeros(12), v, 8)
     assert whole.products == 3
+    assert repr(whole) == "<Measure: 3 nodes from -2 to 3; 3 products>"
     assert whole.nodes == pytest.approx([-2.0, 1.0, 3.0], rel=1e-13)
     parts = [np.linalg.norm(v[lam == node]) for node in (-2.0, 1.0, 3.0)]
     assert whole.components == pytest.approx(parts, rel=1e-12)
@@ -123,6 +124,7 @@ def test_nodes_that_are_not_there_have_no_weight_and_lie_on_the_last() -> None:
     seen = density(quadratic(lam), np.zeros(10), m=30, vectors=3)
     assert seen.nodes.shape == seen.weights.shape == (3, 10)
     assert seen.products == 6
+    assert repr(seen) == "<Density: 3 quadratures of 10 nodes from -3 to -2; 6 products>"
     assert seen.nodes == pytest.approx(np.tile([-3.0] + [-2.0] * 9, (3, 1)), rel=1e-13)
     assert (seen.weights[:, 2:] == 0).all()
     assert seen.weights.sum(axis=1) == pytest.approx(np.ones(3), rel=1e-14)
