@@ -107,10 +107,34 @@ def test_a_tie_has_a_flat_valley() -> None:
     assert not points[2].is_minimum
 
 
+def test_along_a_tie_the_curvature_is_zero_to_the_last_bit() -> None:
+    """The difference that stands for it elsewhere rounds to ±1e-16, and a minimum would be none."""
+    for eta in np.linspace(0.05, 1.5, 30):
+        first, second = theory.potential([0.7, 0.7], eta, 0.3).stationary_points()
+        assert first.curvatures[1] == second.curvatures[0] == 0
+        assert first.is_minimum
+        assert second.is_minimum
+
+
+def test_a_direction_too_sharp_for_the_step_has_no_point_and_hides_none() -> None:
+    points = theory.potential([1.0, 0.5, 1.5, 0.25], 2.0, 1.0).stationary_points()
+    assert [np.flatnonzero(point.u).tolist() for point in points] == [[1], [3]]
+    assert repr(points[0]) == "StationaryPoint(J = -0.25, minimum: False, at e2)"
+    assert repr(points[1]) == f"StationaryPoint(J = {-0.125 / 3:.6g}, minimum: False, at e4)"
+
+
+def test_integers_are_taken_as_the_numbers_they_are() -> None:
+    """Their squares would not fit into integers."""
+    potential, u = theory.potential([1.0, 0.5], 0.2, 1.0), 10**10 * np.array([1, 2])
+    assert potential.value(u) == potential.value(u.astype(float)) > 0
+    assert potential.gradient(u).tolist() == potential.gradient(u.astype(float)).tolist()
+    assert potential.hessian(u).tolist() == potential.hessian(u.astype(float)).tolist()
+
+
 def test_edges_of_j() -> None:
     potential = theory.potential([1.0, 0.0], 0.2, 1.0)
     assert np.isnan(potential.gradient([0.0, 1.0])).any()
-    with pytest.raises(ValueError, match="Λu = 0"):
+    with pytest.raises(ValueError, match=r"^u: J has no Hessian where Λu = 0; move the point$"):
         potential.hessian([0.0, 1.0])
     assert len(potential.stationary_points()) == 1
     assert theory.potential([1.0], 2.0, 1.0).minimum == -np.inf

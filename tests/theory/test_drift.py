@@ -165,10 +165,15 @@ def test_the_sharpness_falls_as_predicted_on_a_widening_ravine() -> None:
     assert measured == pytest.approx(predicted, rel=0.02)
 
 
+def test_an_offset_that_does_not_settle_grows_beyond_what_can_be_written_in_silence() -> None:
+    moved = drift.displacement([5.0], [1.0], sharpness=1.0, eta=0.5, rho=0.1, steps=2001)
+    assert not np.isfinite(moved).any()
+
+
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda: drift.flat_coefficient(sharpness=1.0, eta=2.0, rho=0.1), "no bounce"),
+        (lambda: drift.flat_coefficient(sharpness=2.0, eta=1.0, rho=0.1), "^eta·λ₁ = 2: there is no bounce"),
         (lambda: drift.flat_coefficient(sharpness=0.0, eta=0.1, rho=0.1), "sharpness"),
         (lambda: drift.coefficient(0.0, sharpness=1.0, eta=-0.1, rho=0.1), "eta"),
         (lambda: drift.contraction(0.0, sharpness=1.0, eta=3.0), "no bounce"),

@@ -107,3 +107,18 @@ def test_where_nothing_bounces_there_is_no_amplitude() -> None:
 def test_misuse(call: object) -> None:
     with pytest.raises(ValueError, match=r"give|must|norm"):
         call()  # pyright: ignore[reportCallIssue]
+
+
+def test_at_the_edge_itself_nothing_contracts() -> None:
+    """ηλ(1+ρλ) = 2(1+m) in numbers that have no rounding: stable strictly below, and without momentum unless given."""
+    assert theory.usam_stable([0.5, 1.0, 2.0], 1.0, 1.0).tolist() == [True, False, False]
+    assert theory.usam_stable([0.5, 1.0, 2.0], 1.0, 1.0, 0.5).tolist() == [True, True, False]
+
+
+def test_without_radius_the_edge_is_that_of_every_gradient_also_of_none() -> None:
+    assert theory.sam_edge([0.0, 1.0, np.inf], 0.5, 0.0).tolist() == [4.0, 4.0, 4.0]
+    assert theory.sam_edge(0.0, 0.5, 0.0, 0.5) == 6.0
+
+
+def test_near_the_end_of_the_step_sizes_the_bounce_is_as_wide_as_can_be_written() -> None:
+    assert theory.amplitude(1.0, np.nextafter(2.0, 0.0), 1e300) == np.inf

@@ -56,3 +56,31 @@ def test_momentum_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="momentum"):
         theory.section_6.threshold(0.2, momentum=-0.1)
     assert theory.section_6.threshold(1.5, momentum=0.9) == pytest.approx(1 - 1.5 / 1.9)
+    assert theory.section_6.threshold(0.25) == 0.75
+
+
+@pytest.mark.parametrize(("eta", "momentum"), [(0.2, 0.0), (0.5, 0.25)])
+def test_at_the_threshold_itself_the_bounce_is_on_the_axis(eta: float, momentum: float) -> None:
+    threshold = theory.section_6.threshold(eta, momentum)
+    assert theory.section_6.cycle(eta, threshold, momentum)[0, 1] == 0.0
+    assert 0 < theory.section_6.cycle(eta, threshold * (1 + 1e-6), momentum)[0, 1] < 0.01
+
+
+def test_the_height_is_found_to_the_last_bit() -> None:
+    """Its equation changes sign there, also where |w₂| is beyond 1."""
+    assert theory.section_6.cycle(0.99, 2.36)[0, 1] > 1.04
+    for eta, rho in ((0.2, 1.0), (0.5, 4.0), (0.9, 40.0), (0.99, 2.36)):
+        w2 = theory.section_6.cycle(eta, rho)[0, 1]
+
+        def excess(w2: float, eta: float = eta, rho: float = rho) -> float:
+            gradient = section_6().grad(np.array([eta, w2]))
+            ascended = np.array([eta, w2]) + rho * gradient / np.linalg.norm(gradient)
+            return ascended[0] - 1 - ascended[1] ** 2 / 2
+
+        assert excess(w2 * (1 - 1e-13)) > 0 > excess(w2 * (1 + 1e-13))
+
+
+def test_a_step_too_large_for_gradient_descent_is_refused_with_the_cure() -> None:
+    with pytest.raises(ValueError, match=r"^eta = 1.25: along w₁ the loss has curvature 2; take η < 1 \+ momentum$"):
+        theory.section_6.cycle(1.25, 1.0, momentum=0.25)
+    assert np.isfinite(theory.section_6.cycle(1.24, 1.0, momentum=0.25)).all()

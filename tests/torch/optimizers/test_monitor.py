@@ -9,7 +9,7 @@ import pytest
 import torch
 from networks import batch, closure_of, flat, loss_of, network, sgd
 
-from ravine.torch import ASAM, SAM
+from ravine.torch import ASAM, GSAM, SAM
 from ravine.torch.optimizers import monitor
 
 
@@ -178,3 +178,97 @@ def test_a_loaded_state_has_no_previous_gradient_to_compare_with():
         opt.step(closure_of(opt, model, x, y))
         bounces.append(opt.last.bounce is not None)
     assert bounces == [False, True, False, True]
+
+
+@pytest.mark.parametrize("watch", [None, False])
+@pytest.mark.parametrize("bounce", [None, False])
+def test_a_log_is_a_reader(monkeypatch, tmp_path, watch, bounce):
+    """It keeps the costly figures up for as long as it is written, unless they were declined."""
+    monkeypatch.setattr(monitor, "PATIENCE", 2)
+    x, y = batch()
+    model = network()
+    opt = SAM(sgd(model), rho=0.1, watch=watch, bounce=bounce)
+    opt.log_to(str(tmp_path / "log.csv"), every=3)
+    for _ in range(9):
+        opt.step(closure_of(opt, model, x, y))
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["3", "6", "9"]
+    for row in rows:
+        assert (row["cosine"] == "") is (watch is False)
+        assert (row["bounce"] == "") is (bounce is False)
+        assert float(row["grad_norm"]) > 0
+        assert row["status"] == "ok"
+
+
+def test_numbers_that_are_not_finite_are_not_drawn():
+    class Writer:
+        def __init__(self) -> None:
+            self.names: list[str] = []
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            assert step == 1
+            self.names.append(name)
+
+    x, y = batch()
+    model, writer = network(), Writer()
+    opt = SAM(sgd(model), rho=0.1)
+    opt.log_to(writer)
+    opt.step(closure_of(opt, model, x * float("nan"), y))
+    assert opt.last.status == "non-finite"
+    assert "sam/passes" in writer.names
+    assert not {"sam/loss", "sam/grad_norm", "sam/status", "sam/step"} & set(writer.names)
+
+
+@pytest.mark.parametrize("norm", ["global", "group"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_gradients_norm_is_of_all_groups_whatever_the_ascents(norm, normalize):
+    x, y = batch()
+    model = network()
+    groups = [{"params": list(part.parameters())} for part in (model[0], model[4])]
+    opt = SAM(torch.optim.SGD(groups, lr=0.1), rho=0.1, norm=norm, normalize=normalize)
+    expected = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss_of(model, x, y), list(model.parameters()))])
+    opt.step(closure_of(opt, model, x, y))
+    assert opt.last.grad_norm == pytest.approx(expected.norm().item(), rel=1e-12)
+
+
+def test_norms_are_told_as_they_were_before_clipping():
+    x, y = batch()
+    model = network()
+    opt = SAM(sgd(model), rho=0.1, clip=1e-3, clip_at="both")
+    expected = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss_of(model, x, y), list(model.parameters()))])
+    opt.step(closure_of(opt, model, x, y))
+    assert opt.last.grad_norm == pytest.approx(expected.norm().item(), rel=1e-12)
+    assert opt.last.sam_grad_norm is not None
+    assert opt.last.sam_grad_norm > 0.01
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("decayed", [False, True])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_the_cosine_is_of_the_losses_gradients_without_signs_and_decay(maximize, decayed, keeps):
+    start = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    lam = torch.tensor([3.0, 2.0, -1.0], dtype=torch.float64)
+    w = start.clone().requires_grad_()
+    base = torch.optim.SGD([w], lr=0.1, weight_decay=0.7, maximize=maximize)
+    opt = (GSAM if keeps else SAM)(base, rho=0.9, ascent_weight_decay=decayed)
+    (lam * w**2).sum().div(2).backward()
+    with opt.ascended():
+        up = lam * w.detach()
+        (lam * w**2).sum().div(2).backward()
+    opt.step()
+    assert opt.last.cosine == pytest.approx(torch.cosine_similarity(lam * start, up, 0).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("bounce", [None, False, True])
+def test_the_bounce_is_kept_where_it_was_asked_for(bounce):
+    x, y = batch()
+    model = network()
+    opt = SAM(sgd(model), rho=0.1, bounce=bounce)
+    known = []
+    for t in range(5):
+        opt.step(closure_of(opt, model, x, y))
+        known.append(opt.last.findings.bounce is not None)
+        if t == 2:
+            _ = opt.last.bounce
+    assert known == {None: [False] * 3 + [True] * 2, False: [False] * 5, True: [False] + [True] * 4}[bounce]

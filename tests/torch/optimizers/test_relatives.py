@@ -83,6 +83,13 @@ def test_every_parameter_of_its_own_reaches_the_rule(relative):
     assert repr(opt) == f"{relative.__name__}({shown})"
 
 
+def test_sam_shows_no_rule_of_its_own_and_each_groups_radius():
+    assert repr(SAM(sgd(network()))) == "SAM(SGD, rho=0.05)"
+    opt = SAM(sgd(network()), 0.2)
+    opt.add_param_group({"params": torch.ones(1, requires_grad=True), "rho": 0.1})
+    assert repr(opt) == "SAM(SGD, rho=[0.2, 0.1])"
+
+
 def test_what_is_no_switch_and_what_is_no_rule_are_refused():
     wrong: dict[str, Any] = {"normalise": True}
     for relative in (SAM, *RELATIVES):

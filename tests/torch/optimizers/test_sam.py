@@ -127,8 +127,6 @@ def test_refusals_name_the_cure():
             SAM(sgd(model), **switches)
     with pytest.raises(ValueError, match="schedule a SAM"):
         RhoSchedule(sgd(model), lambda t: 1.0)
-    with pytest.raises(ValueError, match="positive number"):
-        SAM(sgd(model), clip=0)
     opt = SAM(sgd(model))
     before = flat(model)
     with pytest.raises(ValueError, match="needs the second pass"):
@@ -151,6 +149,9 @@ def test_refusals_name_the_cure():
         loss_of(model, x, y).backward()
     with pytest.raises(ValueError, match="run already"), opt.ascended():
         pass
+    with pytest.raises(ValueError, match="stands ready"):
+        opt.step(closure_of(opt, model, x, y))
+    assert torch.equal(flat(model), before)
     with pytest.raises(ValueError, match=r"opt\.base\.load_state_dict"):
         opt.load_state_dict(opt.base.state_dict())
     opt = SAM(sgd(model))
@@ -158,6 +159,12 @@ def test_refusals_name_the_cure():
     with pytest.raises(ValueError, match="finite number"):
         opt.step(closure_of(opt, model, x, y))
     assert torch.equal(flat(model), before)
+
+
+@pytest.mark.parametrize("clip", [0, -1.0, float("nan"), "1"])
+def test_what_is_no_norm_to_clip_at_is_refused(clip):
+    with pytest.raises(ValueError, match="positive number"):
+        SAM(sgd(network()), clip=clip)
 
 
 def test_a_closure_that_accumulates_onto_what_stood_before_is_refused():

@@ -188,3 +188,49 @@ def test_the_accelerators_path_equals_the_hosts_and_skips_on_the_device(monkeypa
         assert opt.state[next(model.parameters())]["step"] == 5
         ends.append(flat(model))
     torch.testing.assert_close(*ends, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("host", [True, False])
+def test_a_gradscaler_changes_nothing_on_either_path(monkeypatch, host):
+    monkeypatch.setattr(Plan, "on_host", host)
+    data = batch(dtype=torch.float32)
+    plain, scaled = network(dtype=torch.float32), network(dtype=torch.float32)
+    opt, other = SAM(sgd(plain), rho=0.1), SAM(sgd(scaled), rho=0.1)
+    for _ in range(4):
+        opt.step(closure_of(opt, plain, *data))
+    scaled_run(torch.amp.GradScaler("cpu", init_scale=2.0**16), scaled, other, data, steps=4, unscale=False)
+    assert torch.equal(flat(plain), flat(scaled))
+    assert other.last.grad_norm == opt.last.grad_norm
+
+
+def test_a_step_that_the_scaler_condemns_is_left_out():
+    """torch's protocol: what it found stands on the optimizer for one step, whatever the gradients look like."""
+    data = batch(dtype=torch.float32)
+    model = network(dtype=torch.float32)
+    opt: Any = SAM(sgd(model), rho=0.1)
+    for found, moved in ((1.0, False), (0.0, True)):
+        before = flat(model)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+        loss_of(model, *data).backward()
+        with opt.ascended(scaler=scaler):
+            loss_of(model, *data).backward()
+        opt.found_inf, opt.grad_scale = torch.tensor(found), torch.tensor(1.0)
+        opt.step()
+        assert torch.equal(flat(model), before) is not moved
+        assert (opt.last.status == "ok") is moved
+        del opt.found_inf, opt.grad_scale  # as the scaler does
+        opt.zero_grad()
+    assert opt.skipped == 1
+
+
+def test_the_accelerators_path_takes_float64(monkeypatch):
+    x, y = batch()
+    ends = []
+    for host in (True, False):
+        monkeypatch.setattr(Plan, "on_host", host)
+        model = network()
+        opt = SAM(sgd(model), rho=0.1)
+        for _ in range(3):
+            opt.step(closure_of(opt, model, x, y))
+        ends.append(flat(model))
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-14)

@@ -146,10 +146,84 @@ def test_table_and_plot():
     pyplot.switch_backend("agg")
     w, loss = quadratic()
     advice = suggest_rho(torch.optim.SGD([w], lr=0.4), loss)
-    assert len(str(advice).splitlines()) == 2 + len(advice.rows)
+    table = str(advice).splitlines()
+    assert len(table) == 2 + len(advice.rows)
+    for line, row in zip(table[2:], advice.rows, strict=True):
+        shown = [float(word) for word in line.split()]
+        assert shown == pytest.approx([row.rho, row.loss_gap, row.amplitude, row.floor], rel=1e-3)
     axes = advice.plot()
     assert [len(line.get_xdata()) for line in axes.lines] == [9, 9, 2]
+    gaps, floors, level = axes.lines
+    for line, column in ((gaps, "loss_gap"), (floors, "floor")):
+        assert list(line.get_xdata()) == [row.rho for row in advice.rows]
+        assert list(line.get_ydata()) == [getattr(row, column) for row in advice.rows]
+    assert set(level.get_ydata()) == {advice.loss}
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    shown = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert shown == {"ℓ(w+ε) − ℓ(w)", "½λ₁ amplitude², predicted", "ℓ(w)"}
+    own = pyplot.figure().add_subplot()
+    assert advice.plot(own) is own
+    assert len(own.lines) == 3
     pyplot.close("all")
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 3.0])
+def test_the_floor_grows_with_the_sharpness(sharpness):
+    w = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    advice = suggest_rho(torch.optim.SGD([w], lr=0.2), lambda: sharpness * (w**2).sum() / 2, tol=1e-10)
+    for row in advice.rows:
+        amplitude = 0.2 * row.rho * sharpness / (2 - 0.2 * sharpness)
+        assert row.floor == pytest.approx(sharpness * amplitude**2 / 2, rel=1e-9)
+
+
+def test_less_accuracy_costs_fewer_passes():
+    w, loss = quadratic()
+    rough, fine = (suggest_rho(torch.optim.SGD([w], lr=0.2), loss, rhos=[0.1], tol=tol) for tol in (0.3, 1e-9))
+    assert rough.passes < fine.passes < 50
+    assert fine.sharpness_residual < rough.sharpness_residual <= 0.3 * rough.sharpness
+
+
+def test_where_nothing_curves_up_there_is_no_bounce():
+    w = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    advice = suggest_rho(torch.optim.SGD([w], lr=0.1), lambda: -(w**2).sum() / 2)
+    assert advice.sharpness == pytest.approx(-1)
+    assert all(row.amplitude == row.floor == 0 for row in advice.rows)
+
+
+def test_where_the_gradient_vanishes_there_is_no_way_up():
+    w = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    advice = suggest_rho(torch.optim.SGD([w], lr=0.1), lambda: (w**2).sum() / 2)
+    assert advice.grad_norm == 0
+    assert all(row.loss_gap == 0 for row in advice.rows)
+    assert advice.sharpness == pytest.approx(1)
+
+
+@pytest.mark.parametrize("radii", [1, 4])
+def test_the_least_number_of_passes_is_the_one_that_is_named(radii):
+    w, loss = quadratic()
+    rhos = [0.1 * (k + 1) for k in range(radii)]
+    with pytest.raises(ValueError, match=f"need {radii + 5} at least"):
+        suggest_rho(torch.optim.SGD([w], lr=0.1), loss, rhos=rhos, passes=radii + 4)
+    assert suggest_rho(torch.optim.SGD([w], lr=0.1), loss, rhos=rhos, passes=radii + 5).passes <= radii + 5
+
+
+def test_what_is_given_goes_before_the_optimizers_own():
+    w, loss = quadratic()
+    opt = torch.optim.SGD([w], lr=0.4, momentum=0.5)
+    own = suggest_rho(opt, loss, rhos=[0.1], tol=1e-10)
+    assert (own.eta, own.momentum) == (0.4, 0.5)
+    given = suggest_rho(opt, loss, rhos=[0.1], tol=1e-10, eta=0.2, momentum=0.0)
+    assert (given.eta, given.momentum) == (0.2, 0.0)
+    assert given.rows[0].amplitude == pytest.approx(0.2 * 0.1 * 2 / (2 - 0.4), rel=1e-9)
+    adam = suggest_rho(torch.optim.Adam([w]), loss, rhos=[0.1], tol=1e-10, eta=0.2, momentum=0.0)
+    assert adam.rows[0].floor == pytest.approx(given.rows[0].floor, rel=1e-6)
+
+
+def test_what_is_frozen_is_not_moved():
+    w, loss = quadratic()
+    still = torch.ones(2, dtype=torch.float64)
+    advice = suggest_rho(torch.optim.SGD([w, still], lr=0.4), loss, rhos=[0.1], tol=1e-10)
+    assert advice.rows == suggest_rho(torch.optim.SGD([w], lr=0.4), loss, rhos=[0.1], tol=1e-10).rows
 
 
 def test_beyond_the_edge_and_misuse():

@@ -46,6 +46,59 @@ def test_a_group_added_later_trains_with_its_own_rho():
         opt.add_param_group({"params": late})
 
 
+def test_a_group_added_later_gets_the_default_and_is_checked_like_the_others():
+    a, b = (torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    opt = SAM(sgd(network()), rho=0.25)
+    opt.add_param_group({"params": (p for p in (a, b))})
+    assert opt.param_groups[1]["rho"] == 0.25
+    assert opt.param_groups[1]["params"] == [a, b]
+    half = torch.ones(3, dtype=torch.float16, requires_grad=True)
+    with pytest.raises(ValueError, match="autocast"):
+        opt.add_param_group({"params": half})
+    with pytest.raises(ValueError, match="finite number"):
+        opt.add_param_group({"params": torch.ones(3, requires_grad=True), "rho": -1.0})
+    assert len(opt.param_groups) == 2
+
+
+def test_what_changes_under_the_optimizer_is_seen_at_the_next_step():
+    """Groups, parameters and precision may change between steps; what does not keeps its buffers."""
+    model = network(dtype=torch.float32)
+    opt = SAM(sgd(model, momentum=0.0), rho=0.2)
+
+    def step(dtype: torch.dtype) -> list[int]:
+        x, y = batch(dtype=dtype)
+        loss_of(model, x, y).backward()
+        with opt.ascended() as second:
+            assert all(w.dtype == dtype for b in second.buckets for w in b.saved)
+            addresses = [w.data_ptr() for b in second.buckets for w in b.saved]
+            loss_of(model, x, y).backward()
+        opt.step()
+        return addresses
+
+    assert step(torch.float32) == step(torch.float32)
+    model.double()
+    before = flat(model)
+    step(torch.float64)
+    assert not torch.equal(flat(model), before)
+    fewer = list(model.parameters())[:2]
+    opt.param_groups[0]["params"] = fewer
+    rest = flat(model[4])
+    step(torch.float64)
+    assert torch.equal(flat(model[4]), rest)
+    other = network()
+    opt.param_groups = [{**opt.param_groups[0], "params": list(other.parameters())}]
+    model, before = other, flat(other)
+    step(torch.float64)
+    assert not torch.equal(flat(other), before)
+
+
+def test_what_is_no_optimizer_is_no_base():
+    bases: list[Any] = [network(), 0.1, None, SAM, list(network().parameters())]
+    for base in bases:
+        with pytest.raises(ValueError, match="an optimizer instance"):
+            SAM(base)
+
+
 BASES = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
     "adam": lambda p: torch.optim.Adam(p, lr=0.01),

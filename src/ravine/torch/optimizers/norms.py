@@ -127,7 +127,8 @@ def scale(buckets: Sequence[Bucket], *, host: bool) -> tuple[Scalar, Tensor]:
         _multiply(buckets, factor)
         n = norm([(b.measured, b.sharding) for b in buckets]).item()
         return (1.0 / n if n > 0 else 0.0), torch.as_tensor(n / factor, dtype=torch.float64)
-    factor = torch.where(length <= low, power, torch.where(length == math.inf, 1.0 / power, 1.0)).to(length)
+    shrunk = torch.where(length == math.inf, 1.0 / power, torch.ones_like(length))  # numbers alone would be float32
+    factor = torch.where(length <= low, power, shrunk)
     _multiply(buckets, factor)
     length = norm([(b.measured, b.sharding) for b in buckets])
     usable = (length > 0) & length.isfinite()
