@@ -7,7 +7,7 @@ import pytest
 from quadratics import rotated
 
 from ravine.objectives import quadratic
-from ravine.spectrum import trace
+from ravine.spectrum import Trace, trace
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -21,6 +21,10 @@ def test_trace(seed: int) -> None:
     low = quadratic(np.concatenate([np.arange(1.0, 6.0), np.zeros(95)]))
     assert trace(low, np.zeros(100), 20, seed).value == pytest.approx(15.0, rel=1e-9)
     assert trace(quadratic([1.0, 2.0]), np.zeros(2)).value == 3.0
+
+
+def test_the_trace_of_a_flat_loss_is_zero() -> None:
+    assert trace(quadratic(np.zeros(50)), np.zeros(50), products=20) == Trace(0.0, 0.0, 10)
 
 
 @pytest.mark.parametrize("products", [4, 5, 12, 28])

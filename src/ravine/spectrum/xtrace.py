@@ -54,6 +54,8 @@ def trace(objective: Objective, w: Any, products: int = 40, seed: int = 0) -> Tr
     q, r = np.linalg.qr(image)
     # Directions that are rounding only are no part of the range.
     solid = np.abs(np.diag(r)) > 1e3 * np.finfo(np.float64).eps * max(float(np.abs(r).max()), 1e-300)
+    if not solid.any():
+        return Trace(0.0, 0.0, n)
     q = q[:, solid]
     applied = _images(apply, q, point)
     each = _leave_one_out(tests, image, q, applied, r) if solid.all() else _remainders(tests, image, q, applied)
