@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
@@ -11,8 +11,10 @@ from ravine.objectives import Objective
 from ravine.torch.curvature.mean_loss import MeanLoss
 from ravine.torch.curvature.sharded import ShardedLoss
 
+Losses = TypeVar("Losses", MeanLoss, MeanLoss | ShardedLoss)
 
-class ModelObjective(Objective, ABC):
+
+class ModelObjective(Objective, ABC, Generic[Losses]):
     """An objective whose coordinates are a module's trainable parameters, as one flat vector.
 
     Attributes
@@ -21,7 +23,7 @@ class ModelObjective(Objective, ABC):
         The mean loss, over this process's data, or under FSDP over all.
     """
 
-    losses: MeanLoss | ShardedLoss
+    losses: Losses
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.description})"

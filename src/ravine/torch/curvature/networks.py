@@ -16,7 +16,7 @@ from ravine.torch.curvature.third import difference_of_products
 
 
 @final
-class Network(ModelObjective):
+class Network(ModelObjective[MeanLoss]):
     """The mean loss of a module over batches, as a function of its trainable parameters; see `network`.
 
     Derivatives are by automatic differentiation, over one process, and stand as torch gives them; `ravine.torch.Probe`
@@ -40,8 +40,6 @@ class Network(ModelObjective):
     >>> objective.hvp(objective.start, torch.tensor([1.0, 0.0]))
     tensor([1., 0.])
     """
-
-    losses: MeanLoss
 
     def __init__(self, losses: MeanLoss) -> None:
         self.losses = losses

@@ -38,7 +38,7 @@ Choose = Callable[[], ChosenProduct]
 
 
 @final
-class ProbedNetwork(ModelObjective):
+class ProbedNetwork(ModelObjective[MeanLoss | ShardedLoss]):
     """A network's mean loss as an `Objective` whose Hessian products state their error, and are counted.
 
     Composed of the loss (parameters as a vector, values, gradients), a way of Hessian products, and the mean over
